@@ -1,0 +1,38 @@
+# One function a target kind, so that warnings, standard and include paths are set in one place.
+function(kvferry_options target)
+  target_compile_features(${target} PUBLIC cxx_std_17)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+                         -Wno-sign-conversion -Wnon-virtual-dtor -Wold-style-cast -Werror -ffp-contract=off)
+endfunction()
+
+function(kvferry_library name)
+  add_library(kvferry_${name} STATIC ${PROJECT_SOURCE_DIR}/cmake/empty.cpp)
+  add_library(kvferry::${name} ALIAS kvferry_${name})
+  target_include_directories(kvferry_${name} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
+  set_target_properties(kvferry_${name} PROPERTIES EXPORT_NAME ${name})
+  kvferry_options(kvferry_${name})
+endfunction()
+
+kvferry_library(core)
+target_link_libraries(kvferry_core PUBLIC PkgConfig::zstd PkgConfig::xxhash Threads::Threads)
+add_subdirectory(src/codec)
+
+if(KVFERRY_NET)
+  kvferry_library(net)
+  target_link_libraries(kvferry_net PUBLIC kvferry::core)
+  add_subdirectory(src/transport)
+endif()
+if(KVFERRY_ENGINE)
+  kvferry_library(engine)
+  target_link_libraries(kvferry_engine PUBLIC kvferry::core PRIVATE PkgConfig::pcre2)
+  add_subdirectory(src/compute)
+  add_subdirectory(src/engine)
+  add_subdirectory(src/quality)
+endif()
+if(KVFERRY_NET AND KVFERRY_ENGINE)
+  kvferry_library(node)
+  target_link_libraries(kvferry_node PUBLIC kvferry::net kvferry::engine)
+  add_subdirectory(src/node)
+endif()
