@@ -1,38 +1,107 @@
-# One function a target kind, so that warnings, standard and include paths are set in one place.
+# The libraries. One function a target kind, so that warnings, standard and include paths are set in
+# one place.
+
+# Compiler settings of everything the project builds.
 function(kvferry_options target)
   target_compile_features(${target} PUBLIC cxx_std_17)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-                         -Wno-sign-conversion -Wnon-virtual-dtor -Wold-style-cast -Werror -ffp-contract=off)
+                         -Wno-sign-conversion -Wnon-virtual-dtor -Wold-style-cast -Werror)
+  if(KVFERRY_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${KVFERRY_SANITIZE}
+                           -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=${KVFERRY_SANITIZE})
+  endif()
+  if(KVFERRY_FUZZ)
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
 endfunction()
 
-function(kvferry_library name)
-  add_library(kvferry_${name} STATIC ${PROJECT_SOURCE_DIR}/cmake/empty.cpp)
-  add_library(kvferry::${name} ALIAS kvferry_${name})
-  target_include_directories(kvferry_${name} PUBLIC
-    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>)
-  set_target_properties(kvferry_${name} PROPERTIES EXPORT_NAME ${name})
-  kvferry_options(kvferry_${name})
+# kvferry_library(<component> HEADERS <layer> … SOURCES <layer> …): the static library
+# kvferry::<component> with the headers and compiled sources of these layers, and its part of the
+# installation.
+function(kvferry_library component)
+  cmake_parse_arguments(arg "" "" "HEADERS;SOURCES" ${ARGN})
+  set(target kvferry_${component})
+  add_library(${target} STATIC)
+  add_library(kvferry::${component} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${component} POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  kvferry_options(${target})
+  foreach(layer ${arg_SOURCES})
+    add_subdirectory(${PROJECT_SOURCE_DIR}/src/${layer} ${PROJECT_BINARY_DIR}/src/${layer})
+  endforeach()
+  foreach(layer ${arg_HEADERS})
+    install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kvferry/${layer}
+            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kvferry)
+  endforeach()
+  get_target_property(sources ${target} SOURCES)
+  if(NOT sources)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/empty.cpp)
+  endif()
+  install(TARGETS ${target} EXPORT kvferry-${component} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT kvferry-${component} NAMESPACE kvferry:: FILE kvferry-${component}.cmake
+          DESTINATION ${kvferry_package_dir})
 endfunction()
 
-kvferry_library(core)
-target_link_libraries(kvferry_core PUBLIC PkgConfig::zstd PkgConfig::xxhash Threads::Threads)
-add_subdirectory(src/codec)
-
+set(kvferry_components core)
 if(KVFERRY_NET)
-  kvferry_library(net)
-  target_link_libraries(kvferry_net PUBLIC kvferry::core)
-  add_subdirectory(src/transport)
+  list(APPEND kvferry_components net)
 endif()
 if(KVFERRY_ENGINE)
-  kvferry_library(engine)
-  target_link_libraries(kvferry_engine PUBLIC kvferry::core PRIVATE PkgConfig::pcre2)
-  add_subdirectory(src/compute)
-  add_subdirectory(src/engine)
-  add_subdirectory(src/quality)
+  list(APPEND kvferry_components engine)
 endif()
 if(KVFERRY_NET AND KVFERRY_ENGINE)
-  kvferry_library(node)
-  target_link_libraries(kvferry_node PUBLIC kvferry::net kvferry::engine)
-  add_subdirectory(src/node)
+  list(APPEND kvferry_components node)
 endif()
+
+foreach(component ${kvferry_components})
+  kvferry_find_dependencies(${component})
+endforeach()
+if(KVFERRY_NET)
+  # Asio is headers only and appears in no header of ours, so that only the build needs it.
+  find_path(KVFERRY_ASIO_INCLUDE_DIR asio.hpp)
+  if(NOT KVFERRY_ASIO_INCLUDE_DIR)
+    list(APPEND kvferry_missing libasio-dev)
+  endif()
+endif()
+if(kvferry_missing)
+  list(REMOVE_DUPLICATES kvferry_missing)
+  list(JOIN kvferry_missing " " kvferry_missing)
+  message(FATAL_ERROR "kvferry needs packages that were not found; on Debian: apt-get install ${kvferry_missing}")
+endif()
+
+include(GNUInstallDirs)
+set(kvferry_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/kvferry)
+
+kvferry_library(core HEADERS core model cache codec wire transport handoff testing SOURCES codec)
+target_link_libraries(kvferry_core
+  PUBLIC PkgConfig::kvferry_zstd PkgConfig::kvferry_xxhash Threads::Threads)
+# The same floats from the same input on every CPU, also where our inline functions are compiled
+# into a user's program: on Arm GCC would otherwise fuse a multiplication and an addition.
+target_compile_options(kvferry_core PUBLIC $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+
+if(net IN_LIST kvferry_components)
+  kvferry_library(net SOURCES transport)
+  target_link_libraries(kvferry_net PUBLIC kvferry::core)
+  target_include_directories(kvferry_net SYSTEM PRIVATE ${KVFERRY_ASIO_INCLUDE_DIR})
+  target_compile_definitions(kvferry_net PRIVATE ASIO_STANDALONE)
+endif()
+if(engine IN_LIST kvferry_components)
+  kvferry_library(engine HEADERS compute engine quality SOURCES compute engine quality)
+  target_link_libraries(kvferry_engine PUBLIC kvferry::core PRIVATE PkgConfig::kvferry_pcre2)
+endif()
+if(node IN_LIST kvferry_components)
+  kvferry_library(node HEADERS node SOURCES node)
+  target_link_libraries(kvferry_node PUBLIC kvferry::net kvferry::engine)
+endif()
+
+include(CMakePackageConfigHelpers)
+configure_package_config_file(cmake/kvferry-config.cmake.in kvferry-config.cmake
+  INSTALL_DESTINATION ${kvferry_package_dir})
+write_basic_package_version_file(kvferry-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/kvferry-config.cmake
+              ${PROJECT_BINARY_DIR}/kvferry-config-version.cmake
+              cmake/Dependencies.cmake
+        DESTINATION ${kvferry_package_dir})
