@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
+#include "kvferry/core/result.hpp"
 #include "kvferry/model/config.hpp"
 
 namespace kvferry {
@@ -53,6 +55,37 @@ struct KvGeometry {
   }
 };
 
+// The largest geometry that anything here accepts, so that sizes computed from one that came from a
+// peer cannot overflow: 256 tokens of a plane are at most 64 MiB.
+constexpr std::uint32_t kMaxLayers = 4096;
+constexpr std::uint32_t kMaxRowValues = 65536;
+
+// kInvalidArgument, naming the field, unless caches of this shape can be stored and moved.
+inline Status validate(const KvGeometry& g) {
+  const auto refuse = [](const std::string& what) {
+    return Status(ErrorCode::kInvalidArgument, "KV geometry: " + what);
+  };
+  if (g.layers == 0 || g.layers > kMaxLayers || g.first_layer > kMaxLayers - g.layers) {
+    return refuse("layers " + std::to_string(g.first_layer) + " + " + std::to_string(g.layers) +
+                  " is not within 1.." + std::to_string(kMaxLayers));
+  }
+  if (g.kv_heads == 0 || g.kv_heads > kMaxRowValues)
+    return refuse("kv_heads is " + std::to_string(g.kv_heads));
+  if (g.head_dim == 0 || g.head_dim % 2 != 0 || g.head_dim > kMaxRowValues)
+    return refuse("head_dim " + std::to_string(g.head_dim) + " is not a positive even number");
+  if (g.row_values() > kMaxRowValues) {
+    return refuse("a row of " + std::to_string(g.row_values()) + " values is above " +
+                  std::to_string(kMaxRowValues));
+  }
+  if (static_cast<std::uint8_t>(g.type) > static_cast<std::uint8_t>(ElementType::kF32))
+    return refuse("unknown element type");
+  if (g.rope.inverse_frequency.size() > g.head_dim / 2) {
+    return refuse("RoPE rotates " + std::to_string(2 * g.rope.inverse_frequency.size()) +
+                  " values of a head of " + std::to_string(g.head_dim));
+  }
+  return Status();
+}
+
 // Every layer of a model, stored as `type`.
 inline KvGeometry geometry_of(const ModelConfig& config, ElementType type) {
   KvGeometry g;
@@ -73,5 +106,30 @@ struct KvRange {
 
   std::uint32_t tokens() const { return end - begin; }
 };
+
+// "layer 3 K tokens [0, 256)", for messages.
+inline std::string to_string(const KvRange& r) {
+  return "layer " + std::to_string(r.layer) + " " + name_of(r.plane) + " tokens [" +
+         std::to_string(r.begin) + ", " + std::to_string(r.end) + ")";
+}
+
+// kInvalidArgument unless `r` is a non-empty range of a layer that `g` holds and `bytes` is exactly
+// the size of its rows.
+inline Status check_rows(const KvGeometry& g, const KvRange& r, std::size_t bytes) {
+  const auto refuse = [&r](const std::string& what) {
+    return Status(ErrorCode::kInvalidArgument, to_string(r) + ": " + what);
+  };
+  if (!g.holds_layer(r.layer)) {
+    return refuse("the cache holds layers [" + std::to_string(g.first_layer) + ", " +
+                  std::to_string(g.first_layer + g.layers) + ")");
+  }
+  if (r.plane != Plane::kKey && r.plane != Plane::kValue) return refuse("no such plane");
+  if (r.begin >= r.end) return refuse("empty range");
+  if (bytes / g.row_bytes() != r.tokens() || bytes % g.row_bytes() != 0) {
+    return refuse("got " + std::to_string(bytes) + " bytes for rows of " +
+                  std::to_string(g.row_bytes()) + " bytes");
+  }
+  return Status();
+}
 
 }  // namespace kvferry
