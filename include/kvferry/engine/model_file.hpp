@@ -10,36 +10,9 @@
 #include "kvferry/engine/gguf.hpp"
 #include "kvferry/model/config.hpp"
 #include "kvferry/model/identity.hpp"
-#include "kvferry/model/tensor.hpp"
+#include "kvferry/model/weights.hpp"
 
 namespace kvferry {
-
-// The weights of one layer as the file holds them. Matrices are [outputs, inputs]; vectors have one
-// row. A view that the model has not is empty (rows == 0).
-struct LayerWeights {
-  TensorView attn_norm;  // [hidden]
-  TensorView q;          // [heads * head_dim, hidden]
-  TensorView k;          // [kv_heads * head_dim, hidden]
-  TensorView v;          // [kv_heads * head_dim, hidden]
-  TensorView q_bias;     // [heads * head_dim] or empty; all three or none
-  TensorView k_bias;     // [kv_heads * head_dim] or empty
-  TensorView v_bias;     // [kv_heads * head_dim] or empty
-  TensorView q_norm;     // [head_dim] or empty: RMSNorm of each head, before RoPE; both or none
-  TensorView k_norm;     // [head_dim] or empty
-  TensorView o;          // [hidden, heads * head_dim]
-  TensorView ffn_norm;   // [hidden]
-  TensorView gate;       // [ffn, hidden]
-  TensorView up;         // [ffn, hidden]
-  TensorView down;       // [hidden, ffn]
-};
-
-struct ModelWeights {
-  TensorView token_embedding;  // [vocab, hidden]
-  std::vector<LayerWeights> layers;
-  TensorView output_norm;  // [hidden]
-  TensorView output;       // [vocab, hidden]; the token embedding's bytes when `tied`
-  bool tied = false;
-};
 
 // Moving a ModelFile leaves its views valid. The views of a mapped file cost nothing until they are
 // read: a machine that runs only some layers of the model reads only those.
