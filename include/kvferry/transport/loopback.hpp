@@ -39,7 +39,6 @@ class LoopbackPipe {
         changed_.notify_all();
       }
     }
-    if (ended_ || broken_) return closed();
     return {};
   }
 
