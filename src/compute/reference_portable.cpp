@@ -1,0 +1,38 @@
+#include "reference_loops.hpp"
+
+namespace kvferry::reference {
+namespace {
+
+struct Vector {
+  static constexpr int kTileRows = 4;
+  float v[kPanel];
+
+  static Vector zero() { return Vector{}; }
+  static Vector load(const float* p) {
+    Vector r;
+    for (int i = 0; i < kPanel; ++i) r.v[i] = p[i];
+    return r;
+  }
+  static Vector broadcast(float f) {
+    Vector r;
+    for (float& lane : r.v) lane = f;
+    return r;
+  }
+  static Vector multiply_add(const Vector& a, const Vector& b, const Vector& c) {
+    Vector r;
+    for (int i = 0; i < kPanel; ++i) r.v[i] = a.v[i] * b.v[i] + c.v[i];
+    return r;
+  }
+  void store(float* p) const {
+    for (int i = 0; i < kPanel; ++i) p[i] = v[i];
+  }
+};
+
+}  // namespace
+
+const Kernels* portable_kernels() {
+  static constexpr Kernels table = table_of<Vector>();
+  return &table;
+}
+
+}  // namespace kvferry::reference
