@@ -46,8 +46,8 @@ struct GgufEntry {
   Bytes payload;                        // the value(s), strings with their lengths
 };
 
-// One tensor. `type` is a GGML type number that name_of_ggml_type() knows; that this library can
-// compute with it is not said.
+// One tensor. `type` is a number that find_ggml_type() knows; that this library can compute with it
+// is not said.
 struct GgufTensor {
   std::string_view name;
   std::uint32_t type = 0;
@@ -57,8 +57,17 @@ struct GgufTensor {
   Bytes data;                                                // lies inside the file
 };
 
-// "Q4_K", "IQ2_XXS", …; nullptr for a number that GGML does not define.
-const char* name_of_ggml_type(std::uint32_t type);
+// A GGML tensor type as far as a container needs to know it: `block_values` values take
+// `block_bytes` bytes.
+struct GgmlType {
+  std::uint32_t number;
+  const char* name;  // "Q4_K", "IQ2_XXS", …
+  std::uint32_t block_values;
+  std::uint32_t block_bytes;
+};
+
+// nullptr for a number that GGML does not define.
+const GgmlType* find_ggml_type(std::uint32_t number);
 
 // Moving a GgufFile leaves all views into it valid; destroying it ends them.
 class GgufFile {
@@ -109,9 +118,5 @@ class GgufFile {
   std::vector<std::uint32_t> metadata_by_key_;  // indices, sorted by key
   std::vector<std::uint32_t> tensors_by_name_;  // indices, sorted by name
 };
-
-// A printable, single-line form of bytes from a file, in double quotes: control characters and
-// invalid UTF-8 are escaped, what is longer than `limit` bytes is cut with "…".
-std::string quoted(std::string_view text, std::size_t limit = 80);
 
 }  // namespace kvferry

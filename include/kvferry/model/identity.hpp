@@ -1,9 +1,6 @@
 // ModelIdentity: what two ends must share before one may decode from the other's KV cache.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +9,7 @@
 
 #include "kvferry/core/bytes.hpp"
 #include "kvferry/core/hash.hpp"
+#include "kvferry/core/quoted.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/model/config.hpp"
 
@@ -115,16 +113,6 @@ inline std::string identity_text(std::uint64_t fingerprint) {
   std::snprintf(buffer, sizeof buffer, "%016llx", static_cast<unsigned long long>(fingerprint));
   return buffer;
 }
-// For messages: a peer's text never puts control characters on a terminal.
-inline std::string identity_text(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    const auto u = static_cast<unsigned char>(c);
-    out.push_back(u < 0x20 || u == 0x7f || c == '"' ? '?' : c);
-  }
-  return out + "\"";
-}
-
 inline Status compare_rope(const RopeSpec& ours, const RopeSpec& theirs) {
   if (ours.layout != theirs.layout) {
     const auto text = [](RopeLayout l) {
@@ -198,8 +186,7 @@ inline Status compare(const ModelIdentity& ours, const ModelIdentity& theirs) {
         Text{"version", &ours.version, &theirs.version}}) {
     if (t.ours->empty() || t.theirs->empty()) continue;
     if (comparable_name(*t.ours) != comparable_name(*t.theirs)) {
-      return detail::identity_mismatch(t.field, detail::identity_text(*t.ours),
-                                       detail::identity_text(*t.theirs));
+      return detail::identity_mismatch(t.field, quoted(*t.ours), quoted(*t.theirs));
     }
   }
   return Status();
