@@ -12,6 +12,7 @@
 
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/cache/source_sink.hpp"
+#include "kvferry/codec/block.hpp"
 #include "kvferry/core/error.hpp"
 #include "kvferry/core/span.hpp"
 #include "kvferry/model/identity.hpp"
@@ -24,10 +25,6 @@ constexpr std::uint32_t kMaxPayload = 16u << 20;     // bytes of one frame's pay
 constexpr std::uint32_t kMinMaxPayload = 64u << 10;  // bytes that every end takes in one payload
 constexpr std::uint32_t kMaxTokens = 1u << 20;  // token ids in one message, tokens of a sequence
 constexpr std::uint32_t kMaxTokenId = 0x7fffffff;
-constexpr std::uint32_t kMaxLayers = 4096;
-constexpr std::uint32_t kMaxKvHeads = 4096;
-constexpr std::uint32_t kMaxHeadDim = 4096;
-constexpr std::uint32_t kMaxBlockTokens = 256;     // tokens of one block
 constexpr std::uint32_t kBlockHeadBytes = 12;      // of a BLOCK payload, before the coded bytes
 constexpr std::uint32_t kMaxText = 4u << 20;       // bytes of prompt text
 constexpr std::uint32_t kMaxName = 256;            // bytes of a name, an address, a path tag

@@ -17,6 +17,8 @@ void token_id(Io& io, const char* field, TokenId& id) {
   io.require(id <= kMaxTokenId, field, "holds a token id above 2^31 - 1");
 }
 
+constexpr std::uint32_t kMaxRepetition = 4096;  // tokens that a repetition penalty looks at
+
 template <typename Io>
 void fields(Io& io, SamplerParams& s) {
   io.real("sampler.temperature", s.temperature);
@@ -31,6 +33,8 @@ void fields(Io& io, SamplerParams& s) {
   io.require(s.repetition_penalty >= 0.1f && s.repetition_penalty <= 10.0f,
              "sampler.repetition_penalty", "is not in [0.1, 10]");
   io.integer("sampler.repetition_window", s.repetition_window);
+  io.require(s.repetition_window <= kMaxRepetition, "sampler.repetition_window",
+             "is above 4096 tokens");
   io.integer("sampler.seed", s.seed);
 }
 

@@ -61,6 +61,20 @@ void fields(Io& io, DecodeOrder& d) {
   stop_strings(io, d.stop);
 }
 
+// The cache's shape is one that can be stored: the limits are those of cache/geometry.hpp.
+template <typename Io>
+void geometry_rules(Io& io, const Offer& m) {
+  if (!io.ok()) return;
+  KvGeometry geometry;
+  geometry.layers = m.layers;
+  geometry.kv_heads = m.kv_heads;
+  geometry.head_dim = m.head_dim;
+  geometry.type = m.type;
+  geometry.rope = m.rope;
+  const Status valid = validate(geometry);
+  if (!valid.ok()) io.require(false, "layers", "to rope: " + valid.error().message);
+}
+
 // The parts hold every layer of every shipped token, none twice.
 template <typename Io>
 void coverage(Io& io, Offer& m) {
@@ -100,18 +114,12 @@ template <typename Io>
 void fields(Io& io, Offer& m) {
   io.identifier("sequence", m.sequence);
   fields(io, m.identity);
-  const auto dimension = [&](const char* field, std::uint32_t& value, std::uint32_t cap) {
-    io.integer(field, value);
-    io.require(value >= 1 && value <= cap, field,
-               "is " + std::to_string(value) + ", not in [1, " + std::to_string(cap) + "]");
-  };
-  dimension("layers", m.layers, kMaxLayers);
-  dimension("kv_heads", m.kv_heads, kMaxKvHeads);
-  dimension("head_dim", m.head_dim, kMaxHeadDim);
+  io.integer("layers", m.layers);
+  io.integer("kv_heads", m.kv_heads);
+  io.integer("head_dim", m.head_dim);
   io.enumeration("type", m.type, ElementType::kF32);
   rope_fields(io, "rope", m.rope);
-  io.require(m.rope.rotated() <= m.head_dim, "rope",
-             "has more pairs than a head of head_dim values");
+  geometry_rules(io, m);
   io.integer("profile", m.profile);
   io.integer("codebook", m.codebook);
   fields(io, m.provenance);

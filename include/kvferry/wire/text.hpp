@@ -4,64 +4,52 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+
+#include "kvferry/core/quoted.hpp"
 
 namespace kvferry::wire {
 
-// Bytes of the well-formed UTF-8 character at s[at], 0 when there is none (overlong forms,
-// surrogates and values above U+10FFFF are none).
-inline std::size_t utf8_character(const std::string& s, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(s[i]); };
-  const std::uint8_t lead = byte(at);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || length > s.size() - at) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-  }
-  const std::uint8_t second = byte(at + 1);
-  if (lead == 0xe0 && second < 0xa0) return 0;   // overlong
-  if (lead == 0xed && second >= 0xa0) return 0;  // surrogates
-  if (lead == 0xf0 && second < 0x90) return 0;   // overlong
-  if (lead == 0xf4 && second >= 0x90) return 0;  // above U+10FFFF
-  return length;
-}
-
-inline bool is_utf8(const std::string& s) {
-  for (std::size_t at = 0; at < s.size();) {
-    const std::size_t length = utf8_character(s, at);
+inline bool is_utf8(std::string_view s) {
+  while (!s.empty()) {
+    const std::size_t length = utf8_length(s);
     if (length == 0) return false;
-    at += length;
+    s.remove_prefix(length);
   }
   return true;
 }
 
-// The character of `length` bytes at s[at] is a control character: C0, DEL or C1.
-inline bool is_control(const std::string& s, std::size_t at, std::size_t length) {
-  const auto lead = static_cast<std::uint8_t>(s[at]);
-  if (length == 1) return lead < 0x20 || lead == 0x7f;
-  return lead == 0xc2 && static_cast<std::uint8_t>(s[at + 1]) < 0xa0;
+// Bytes of the character that `s` begins with; 0 when that is not UTF-8 or is a control character
+// (C0, DEL, C1).
+inline std::size_t line_character(std::string_view s) {
+  const std::size_t length = utf8_length(s);
+  if (length == 0) return 0;
+  const auto lead = static_cast<std::uint8_t>(s[0]);
+  if (lead < 0x20 || lead == 0x7f) return 0;
+  const bool c1 = lead == 0xc2 && static_cast<std::uint8_t>(s[1]) < 0xa0;
+  return c1 ? 0 : length;
 }
 
 // UTF-8 without control characters: shown on a terminal, it moves no cursor and starts no line.
-inline bool is_line(const std::string& s) {
-  for (std::size_t at = 0; at < s.size();) {
-    const std::size_t length = utf8_character(s, at);
-    if (length == 0 || is_control(s, at, length)) return false;
-    at += length;
+inline bool is_line(std::string_view s) {
+  while (!s.empty()) {
+    const std::size_t length = line_character(s);
+    if (length == 0) return false;
+    s.remove_prefix(length);
   }
   return true;
 }
 
-// `s` as a line of at most `cap` bytes: '?' for what is not allowed in one, cut between characters.
-inline std::string as_line(const std::string& s, std::size_t cap) {
+// `s` as a line of at most `cap` bytes: '?' for each byte that is not allowed in one, cut between
+// characters.
+inline std::string as_line(std::string_view s, std::size_t cap) {
   std::string line;
-  for (std::size_t at = 0; at < s.size();) {
-    const std::size_t length = utf8_character(s, at);
-    const bool shown = length != 0 && !is_control(s, at, length);
-    const std::string piece = shown ? s.substr(at, length) : "?";
+  while (!s.empty()) {
+    const std::size_t length = line_character(s);
+    const std::string_view piece = length == 0 ? std::string_view("?") : s.substr(0, length);
     if (piece.size() > cap - line.size()) break;
     line += piece;
-    at += length == 0 ? 1 : length;
+    s.remove_prefix(length == 0 ? 1 : length);
   }
   return line;
 }
