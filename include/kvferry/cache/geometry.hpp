@@ -59,6 +59,7 @@ struct KvGeometry {
 // peer cannot overflow: 256 tokens of a plane are at most 64 MiB.
 constexpr std::uint32_t kMaxLayers = 4096;
 constexpr std::uint32_t kMaxRowValues = 65536;
+constexpr float kMaxInverseFrequency = 65536.0f;  // radians a token
 
 // kInvalidArgument, naming the field, unless caches of this shape can be stored and moved.
 inline Status validate(const KvGeometry& g) {
@@ -82,6 +83,10 @@ inline Status validate(const KvGeometry& g) {
   if (g.rope.inverse_frequency.size() > g.head_dim / 2) {
     return refuse("RoPE rotates " + std::to_string(2 * g.rope.inverse_frequency.size()) +
                   " values of a head of " + std::to_string(g.head_dim));
+  }
+  for (const float f : g.rope.inverse_frequency) {
+    if (!(f >= -kMaxInverseFrequency && f <= kMaxInverseFrequency))
+      return refuse("RoPE has an inverse frequency of " + std::to_string(f));
   }
   return Status();
 }

@@ -68,7 +68,8 @@ class BlockEncoder {
 
 // Decodes blocks into rows of one geometry, which may have another element type than the encoder's:
 // `raw` and `lossless` give the encoder's bits when the types are equal, and round to nearest
-// (ties to even; NaN is quieted) when they differ. Keeps bounded scratch memory, as the encoder.
+// (ties to even; NaN is quieted, what is too large becomes an infinity) when they differ. Lossy
+// profiles decode finite values to finite values. Keeps bounded scratch memory, as the encoder.
 class BlockDecoder {
  public:
   explicit BlockDecoder(const KvGeometry& geometry);

@@ -1,0 +1,135 @@
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "kvferry/codec/block.hpp"
+#include "kvferry/codec/block_format.hpp"
+#include "kvferry/codec/element_rows.hpp"
+#include "kvferry/codec/rotation.hpp"
+
+#include "byte_planes.hpp"
+#include "int8_groups.hpp"
+
+namespace kvferry {
+namespace {
+
+constexpr float kLargestHalf = 65504.0f;
+
+}  // namespace
+
+struct BlockDecoder::Scratch {
+  explicit Scratch(const KvGeometry& g) : geometry(g), rope(g.rope, g.head_dim) {}
+
+  Status check(const BlockHeader& header, const BlockTarget& target) const;
+  Status decode_stored(const BlockHeader& header, Bytes content, MutableBytes rows);
+  Status decode_planes(const BlockHeader& header, Bytes content, MutableBytes rows);
+  Status decode_groups(const BlockHeader& header, const KvRange& range, Bytes content,
+                       MutableBytes rows);
+
+  KvGeometry geometry;
+  RopeTable rope;
+  PlaneDecoder planes;
+  std::vector<float> values;
+  std::vector<std::uint8_t> source_rows;  // of the block's type, where it is not the geometry's
+};
+
+BlockDecoder::BlockDecoder(const KvGeometry& geometry) : scratch_(new Scratch(geometry)) {}
+BlockDecoder::~BlockDecoder() = default;
+BlockDecoder::BlockDecoder(BlockDecoder&&) noexcept = default;
+BlockDecoder& BlockDecoder::operator=(BlockDecoder&&) noexcept = default;
+
+// That the block is the one that the caller asks for, and may go where it is to go.
+Status BlockDecoder::Scratch::check(const BlockHeader& header, const BlockTarget& target) const {
+  const auto differs = [&target](const std::string& what) {
+    return Status(ErrorCode::kMismatch,
+                  to_string(target.range) + ": the codec block is of " + what);
+  };
+  if (header.layer != target.range.layer) return differs("layer " + std::to_string(header.layer));
+  if (header.plane != target.range.plane)
+    return differs(std::string("plane ") + name_of(header.plane));
+  if (header.tokens != target.range.tokens())
+    return differs(std::to_string(header.tokens) + " tokens");
+  if (target.position_offset != 0 &&
+      (!is_lossy(header.profile) ||
+       (header.method == BlockMethod::kPlanes && header.plane == Plane::kKey))) {
+    return Error(
+        ErrorCode::kUnsupported,
+        to_string(target.range) + ": profile " + name_of(header.profile) +
+            (is_lossy(header.profile) ? " fell back to lossless for this block, which" : "") +
+            " ships K after RoPE and cannot be moved to other positions");
+  }
+  // An offset beyond these bounds matches no position, and the difference cannot overflow.
+  const std::int64_t moved = static_cast<std::int64_t>(target.range.begin) - header.begin;
+  if (moved != target.position_offset) {
+    return differs("position " + std::to_string(header.begin) + ", an offset of " +
+                   std::to_string(moved) + ", not " + std::to_string(target.position_offset));
+  }
+  return Status();
+}
+
+Status BlockDecoder::Scratch::decode_stored(const BlockHeader& header, Bytes content,
+                                            MutableBytes rows) {
+  const std::size_t expected = rows.size() / size_of(geometry.type) * size_of(header.type);
+  if (content.size() != expected) {
+    return Error(ErrorCode::kMalformed,
+                 "codec block: byte " + std::to_string(header.content_offset()) + ": " +
+                     std::to_string(content.size()) + " bytes of rows instead of " +
+                     std::to_string(expected));
+  }
+  convert_rows(header.type, content, geometry.type, rows);
+  return Status();
+}
+
+Status BlockDecoder::Scratch::decode_planes(const BlockHeader& header, Bytes content,
+                                            MutableBytes rows) {
+  if (header.type == geometry.type)
+    return planes.decode(header.type, content, header.content_offset(), rows);
+  source_rows.resize(rows.size() / size_of(geometry.type) * size_of(header.type));
+  KVFERRY_TRY(planes.decode(header.type, content, header.content_offset(), source_rows));
+  convert_rows(header.type, source_rows, geometry.type, rows);
+  return Status();
+}
+
+Status BlockDecoder::Scratch::decode_groups(const BlockHeader& header, const KvRange& range,
+                                            Bytes content, MutableBytes rows) {
+  values.resize(rows.size() / size_of(geometry.type));
+  const std::size_t side = 2 * range.tokens() * groups_of_row(geometry.kv_heads, geometry.head_dim);
+  if (content.size() != side + values.size()) {
+    return Error(ErrorCode::kMalformed,
+                 "codec block: byte " + std::to_string(header.content_offset()) + ": " +
+                     std::to_string(content.size()) + " bytes of scales and symbols instead of " +
+                     std::to_string(side + values.size()));
+  }
+  if (!decode_int8_groups(content.first(side), content.subspan(side), geometry.head_dim, values)) {
+    return Error(ErrorCode::kMalformed, "codec block: byte " +
+                                            std::to_string(header.content_offset()) +
+                                            ": a scale is negative or not finite");
+  }
+  if (range.plane == Plane::kKey)
+    rope.rotate(values.data(), range.begin, range.tokens(), geometry.kv_heads);
+  if (geometry.type == ElementType::kF16) {
+    // A step past the largest F16 must not turn a finite value into an infinity.
+    for (float& v : values) v = std::max(-kLargestHalf, std::min(kLargestHalf, v));
+  }
+  store_rows(geometry.type, values, rows);
+  return Status();
+}
+
+Status BlockDecoder::decode(const BlockTarget& target, Bytes block, MutableBytes rows) {
+  KVFERRY_TRY(validate(scratch_->geometry));
+  KVFERRY_TRY(check_rows(scratch_->geometry, target.range, rows.size()));
+  KVFERRY_ASSIGN(const BlockHeader header, parse_block_header(block));
+  KVFERRY_TRY(scratch_->check(header, target));
+  const Bytes content = block.subspan(header.content_offset());
+  switch (header.method) {
+    case BlockMethod::kStored:
+      return scratch_->decode_stored(header, content, rows);
+    case BlockMethod::kPlanes:
+      return scratch_->decode_planes(header, content, rows);
+    case BlockMethod::kInt8Groups:
+      return scratch_->decode_groups(header, target.range, content, rows);
+  }
+  return Error(ErrorCode::kInternal, "codec block: a method that passed its check is unknown");
+}
+
+}  // namespace kvferry
