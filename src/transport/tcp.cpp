@@ -34,6 +34,14 @@ using asio::ip::tcp;
 
 constexpr std::size_t kBuffersPerCall = 16;
 
+// A peer that closes while its receive window is full does not make the socket writable or broken:
+// only this event tells.
+#ifdef POLLRDHUP
+constexpr short kPollPeerClosed = POLLRDHUP;
+#else
+constexpr short kPollPeerClosed = 0;
+#endif
+
 // Waits until `events` or an error condition shows at one of the descriptors, or the deadline.
 // Returns false at the deadline.
 Result<bool> wait_for(Span<pollfd> descriptors, Deadline deadline) {
@@ -57,7 +65,7 @@ Result<bool> wait_for(int descriptor, short events, Deadline deadline) {
 // Asio's sockets want a context. Nothing ever runs in it, so all share one, which lives as long as
 // the last socket.
 std::shared_ptr<asio::io_context> shared_context() {
-  static const auto context = shared_context();
+  static const auto context = std::make_shared<asio::io_context>();
   return context;
 }
 
@@ -155,7 +163,9 @@ class TcpChannel final : public Channel {
       std::size_t sent = socket_.write_some(batch, error);
       if (error) {
         if (!would_block(error)) return failed("send", error);
-        KVFERRY_ASSIGN(const bool ready, wait_for(socket_.native_handle(), POLLOUT, deadline));
+        pollfd descriptor{socket_.native_handle(), POLLOUT | kPollPeerClosed, 0};
+        KVFERRY_ASSIGN(const bool ready, wait_for(Span<pollfd>(&descriptor, 1), deadline));
+        if ((descriptor.revents & kPollPeerClosed) != 0) return closed("the peer closed it");
         if (!ready) {
           return Error(ErrorCode::kTimeout, peer_ + " did not take the data before the deadline");
         }
@@ -331,7 +341,11 @@ class TcpListener final : public Listener {
         return Error(ErrorCode::kResourceExhausted,
                      "cannot accept at " + address_ + ": " + error.message());
       }
-      // Anything else is the fate of one connection that was gone before it was taken.
+      if (would_block(error) || error == asio::error::connection_aborted ||
+          error == asio::error::interrupted) {
+        continue;  // it was gone before it was taken
+      }
+      return Error(ErrorCode::kIo, "cannot accept at " + address_ + ": " + error.message());
     }
   }
 

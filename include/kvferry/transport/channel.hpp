@@ -42,14 +42,20 @@ class Channel {
   virtual std::string peer() const = 0;
 };
 
+// The two ends of one channel.
+struct ChannelPair {
+  std::unique_ptr<Channel> first;
+  std::unique_ptr<Channel> second;
+};
+
 // Waits for others to connect. accept() may be called by one thread at a time, close() by any.
 class Listener {
  public:
   virtual ~Listener() = default;
 
-  // The next connection. Errors: kTimeout; kClosed after close(); kResourceExhausted when the
-  // system is out of descriptors or memory: the listener goes on, wait a little before the next
-  // call.
+  // The next connection. Errors: kTimeout; kClosed after close(); kResourceExhausted (out of
+  // descriptors or memory) and kIo, after which the listener goes on: wait a little before the
+  // next call.
   virtual Result<std::unique_ptr<Channel>> accept(Deadline deadline) = 0;
 
   // Stops listening and wakes accept(). Connections that were accepted stay open.

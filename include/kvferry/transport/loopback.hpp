@@ -132,12 +132,6 @@ class LoopbackChannel final : public Channel {
 
 }  // namespace detail
 
-// The two ends of one channel.
-struct ChannelPair {
-  std::unique_ptr<Channel> first;
-  std::unique_ptr<Channel> second;
-};
-
 // Each direction holds at most `capacity` bytes (at least 1) that were sent and not yet received.
 inline ChannelPair make_loopback(std::size_t capacity = 256 * 1024) {
   assert(capacity > 0);
