@@ -4,18 +4,11 @@
 #include <cmath>
 #include <string>
 
-#include "kvferry/compute/dequantise.hpp"
-
+#include "load_vector.hpp"
 #include "reference_kernels.hpp"
 
 namespace kvferry {
 namespace {
-
-std::vector<float> load_vector(const TensorView& tensor) {
-  std::vector<float> values(tensor.empty() ? 0 : static_cast<std::size_t>(tensor.columns));
-  if (!values.empty()) dequantise_row(tensor, 0, values);
-  return values;
-}
 
 // out[i] = x[i] / sqrt(mean of x² + epsilon) * weight[i]; may be in place.
 void rms_norm(const float* x, const std::vector<float>& weight, float epsilon, float* out) {
@@ -130,7 +123,7 @@ void Compute<path::Reference>::set_hidden(Span<const float> hidden) {
   std::copy(hidden.begin(), hidden.end(), hidden_.begin());
 }
 
-void Compute<path::Reference>::get_hidden(Span<float> hidden) {
+void Compute<path::Reference>::get_hidden(Span<float> hidden) const {
   std::copy(hidden_.begin(), hidden_.end(), hidden.begin());
 }
 

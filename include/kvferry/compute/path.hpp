@@ -55,37 +55,50 @@ class Fence {
   std::function<Status()> wait_;
 };
 
-// The operations of a path. Specialisations own the buffers that the operations work in (the rows'
-// hidden states among them) and have, for `using Path = …`:
+// The operations of a path. Specialisations own the buffers that the operations work in, the rows'
+// hidden states among them.
 //
-//   static constexpr const char* kName;    "cpu"
-//   struct Layer, Embedding, Head          weights in the path's own layout, immutable once loaded,
-//                                          shared by any number of Compute objects
-//   static Result<Layer> load_layer(const ModelConfig&, const LayerWeights&, ThreadPool&);
-//   static Result<Embedding> load_embedding(const ModelConfig&, const TensorView&, ThreadPool&);
+// What they have beside their operations:
+//
+//   kName          "cpu"
+//   kCacheType     the element type of caches that suits the path best
+//   Layer, Embedding, Head
+//       weights in the path's own layout, immutable once loaded, for any number of Compute objects
+//   static Result<Layer> load_layer(const ModelConfig&, const LayerWeights&, ThreadPool&)
+//   static Result<Embedding> load_embedding(const ModelConfig&, const TensorView&, ThreadPool&)
 //   static Result<Head> load_head(const ModelConfig&, const ModelWeights&, const Embedding*,
-//                                 ThreadPool&);       shares a tied embedding that is given
-//   static Status check_cache(const KvGeometry&);     whether the path computes on such a cache
+//                                 ThreadPool&)
+//       an embedding that is given is shared when the model ties the two
+//   static Status check_cache(const KvGeometry&)
+//       whether the path computes on such a cache
+//   static Result<Compute> create(const ModelConfig&, ThreadPool&)
+//       both outlive it
 //
-//   Compute(const ModelConfig&, ThreadPool&);         both outlive it
-//   Status begin(const Batch&, const KvGeometry&);    starts a batch on caches of that geometry;
-//                                                     what the batch points to stays until it ends
-//   void embed(const Embedding&);                     hidden[r] = embedding[token[r]]
-//   void set_hidden(Span<const float>);               [rows, hidden], in place of embed()
-//   void get_hidden(Span<float>);                     [rows, hidden]
-//   void store_kv(const Layer&, layer);               q, k, v = W · norm(hidden) (+ bias, head
-//   norms),
-//                                                     RoPE; k and v go to the caches, q stays here
-//   Fence fence();                                    of all operations up to here
-//   void keep_from(row);                              from here on only rows [row, end) are
-//   computed void attend(const Layer&, layer);                 hidden += Wo · attention(q, cache)
-//   void feed_forward(const Layer&);                  hidden += Wdown · (silu(gate) * up) of
-//                                                     norm(hidden)
-//   void logits(const Head&, row, Span<float>);       [n, vocab] of rows [row, row + n)
+// The operations, in the order in which a batch calls them. A `layer` number is the model's own.
 //
-// `layer` is the model's number of the layer. Operations take effect in the order of the calls.
-// Those that hand data to the host return when it is there. A row's results have the same bits
-// whatever else is in the batch and however many threads there are.
+//   Status begin(const Batch&, const KvGeometry&)
+//       a batch on caches of that geometry; what it points to stays until its last operation
+//   void embed(const Embedding&)
+//       hidden[r] = embedding[token[r]]
+//   void set_hidden(Span<const float>)
+//       the same from the host, [rows, hidden], where the layers before are elsewhere
+//   void store_kv(const Layer&, layer)
+//       q, k, v = W · norm(hidden) (+ bias, norm of each head), RoPE; k and v into the caches
+//   Fence fence()
+//       done when all operations before it are
+//   void keep_from(row)
+//       what follows is computed for rows [row, end) only
+//   void attend(const Layer&, layer)
+//       hidden += Wo · attention(q, cache)
+//   void feed_forward(const Layer&)
+//       hidden += Wdown · (silu(Wgate · n) * (Wup · n)), n = norm(hidden)
+//   void get_hidden(Span<float>)
+//       to the host, [rows, hidden]
+//   void logits(const Head&, row, Span<float>)
+//       to the host, [n, vocab], of rows [row, row + n)
+//
+// Operations that hand data to the host return when it is there; others may return earlier. A row's
+// results have the same bits whatever else is in the batch and however many threads there are.
 template <typename Path>
 class Compute;
 

@@ -20,6 +20,7 @@ template <>
 class Compute<path::Reference> {
  public:
   static constexpr const char* kName = "reference";
+  static constexpr ElementType kCacheType = ElementType::kF32;
 
   struct Layer {
     std::vector<float> attn_norm, ffn_norm;  // [hidden]
@@ -44,12 +45,14 @@ class Compute<path::Reference> {
   // kUnsupported unless the cache holds F32.
   static Status check_cache(const KvGeometry& geometry);
 
-  Compute(const ModelConfig& config, ThreadPool& pool) : config_(config), pool_(pool) {}
+  static Result<Compute> create(const ModelConfig& config, ThreadPool& pool) {
+    return Compute(config, pool);
+  }
 
   Status begin(const Batch& batch, const KvGeometry& geometry);
   void embed(const Embedding& embedding);
   void set_hidden(Span<const float> hidden);
-  void get_hidden(Span<float> hidden);
+  void get_hidden(Span<float> hidden) const;
   void store_kv(const Layer& layer, std::uint32_t index);
   Fence fence() { return Fence(); }
   void keep_from(std::size_t row) { first_row_ = row; }
@@ -63,6 +66,8 @@ class Compute<path::Reference> {
     std::uint32_t position = 0;
     std::uint8_t* const* blocks = nullptr;
   };
+
+  Compute(const ModelConfig& config, ThreadPool& pool) : config_(config), pool_(pool) {}
 
   void multiply(const ReferenceMatrix& matrix, const std::vector<float>& x, std::size_t rows,
                 std::vector<float>& out);
