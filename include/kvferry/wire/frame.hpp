@@ -30,8 +30,8 @@ constexpr std::uint16_t kRequiredFlags = 0xff00;  // an unknown set bit of these
 // Which conversation a frame belongs to.
 struct FrameAddress {
   std::uint64_t handoff = 0;  // chosen by the sender of the offer; 0 = the connection itself
-  std::uint32_t epoch = 0;    // attempt of the handoff; frames of another epoch are dropped
-  std::uint16_t source = 0;   // 1..N: whose blocks; 0 outside of a handoff
+  std::uint32_t epoch = 0;    // attempt of the handoff, from 1; frames of another one are dropped
+  std::uint16_t source = 0;   // 1..N: whose frames, or to whom; 0 outside of a handoff
 };
 
 struct FrameHeader {
@@ -89,6 +89,15 @@ inline const char* name_of(MessageType type) {
       return "DONE";
   }
   return nullptr;
+}
+
+// Whether frames of this type name a handoff, or the connection (handoff 0). ERROR and CANCEL may
+// do either and are neither.
+inline bool belongs_to_handoff(MessageType type) {
+  return type >= MessageType::kOffer && type < MessageType::kCancel;
+}
+inline bool belongs_to_connection(MessageType type) {
+  return type != MessageType::kError && type != MessageType::kCancel && !belongs_to_handoff(type);
 }
 
 // The header of a frame whose payload is `head` followed by `tail`. Two pieces, so that a block is
@@ -178,6 +187,7 @@ class FrameDecoder {
   std::size_t fill(std::vector<std::uint8_t>& to, std::size_t size, Bytes bytes) const;
   Status check_prefix();
   Status check_header();
+  Status check_address(const char* name) const;
   Status check_payload() const;
   Error fail(ErrorCode code, const std::string& what) const;
 
@@ -311,7 +321,29 @@ inline Status FrameDecoder::check_header() {
                 std::string(name) + " with a payload of " + std::to_string(parsed_.payload_bytes) +
                     " bytes; this end takes at most " + std::to_string(max_payload_));
   }
+  KVFERRY_TRY(check_address(name));
   header_done_ = true;
+  return {};
+}
+
+inline Status FrameDecoder::check_address(const char* name) const {
+  const FrameAddress& address = parsed_.address;
+  if (address.handoff == 0 && belongs_to_handoff(parsed_.type)) {
+    return fail(ErrorCode::kMalformed, std::string(name) + " names no handoff");
+  }
+  if (address.handoff != 0 && belongs_to_connection(parsed_.type)) {
+    return fail(ErrorCode::kMalformed, std::string(name) + " names handoff " +
+                                           std::to_string(address.handoff) +
+                                           " but belongs to the connection");
+  }
+  if ((address.handoff == 0) != (address.epoch == 0) ||
+      (address.handoff == 0) != (address.source == 0)) {
+    return fail(ErrorCode::kMalformed,
+                std::string(name) + " of handoff " + std::to_string(address.handoff) +
+                    " has epoch " + std::to_string(address.epoch) + " and source " +
+                    std::to_string(address.source) +
+                    "; all three are 0 for the connection, none is for a handoff");
+  }
   return {};
 }
 
