@@ -8,13 +8,9 @@
 #include "kvferry/core/result.hpp"
 #include "kvferry/core/span.hpp"
 #include "kvferry/engine/tokenizer.hpp"
+#include "kvferry/model/chat.hpp"
 
 namespace kvferry {
-
-struct ChatMessage {
-  std::string role;  // "system", "user" or "assistant"
-  std::string content;
-};
 
 // The common forms. A model's Jinja source is recognised by what it writes, not run.
 enum class ChatForm : std::uint8_t {

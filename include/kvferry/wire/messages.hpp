@@ -15,6 +15,7 @@
 #include "kvferry/codec/block.hpp"
 #include "kvferry/core/error.hpp"
 #include "kvferry/core/span.hpp"
+#include "kvferry/model/chat.hpp"
 #include "kvferry/model/identity.hpp"
 #include "kvferry/model/sampling.hpp"
 
@@ -216,11 +217,6 @@ struct Cancel {
 };
 
 // Client ----------------------------------------------------------------------------------------
-
-struct ChatMessage {
-  std::string role;
-  std::string content;
-};
 
 // What a client wants. Exactly one of text, token_ids, messages is given.
 struct Generate {
