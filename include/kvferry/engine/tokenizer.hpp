@@ -21,6 +21,16 @@ struct TokenizeOptions {
   bool parse_special = false;
 };
 
+// A text may be put together from parts of different trust, e.g. a template's markers and a user's
+// message.
+struct TextPart {
+  std::string_view text;
+  bool parse_special = false;
+};
+
+// Longer texts are refused.
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 26;
+
 struct DetokenizeOptions {
   // Drop a leading bos and a trailing eos if the vocabulary would have added them.
   bool remove_special = false;
@@ -33,14 +43,20 @@ struct DetokenizeOptions {
 class Tokenizer {
  public:
   // kUnsupported names a pre-tokenizer that is not one of: default, gpt-2, smollm, llama-bpe,
-  // qwen2 (and their synonyms). kInvalidArgument when lengths or ids of the vocabulary disagree.
+  // qwen2 (and their synonyms). kMalformed when two tokens have the same text, a merge is not two
+  // pieces, or validate() refuses the vocabulary.
   static Result<Tokenizer> create(Vocabulary vocabulary);
 
   // Any bytes, NUL included. BPE reads every byte that is not UTF-8 as U+FFFD (encoded surrogates
-  // pass); SentencePiece keeps it. Time grows as n log n, also for text without spaces.
-  // kInvalidArgument for text of 2 GiB or more, kUnsupported when SentencePiece meets a byte for
-  // which the vocabulary has neither a token nor an unknown token.
+  // pass) and leaves out bytes that the vocabulary has no token for; SentencePiece keeps all bytes.
+  // Time grows as n log n, also for text without spaces. kResourceExhausted for more than
+  // kMaxTextBytes, kUnsupported when SentencePiece meets a byte for which the vocabulary has
+  // neither a token nor an unknown token.
   Result<std::vector<TokenId>> tokenize(std::string_view text, TokenizeOptions options = {}) const;
+
+  // The parts one after the other as one text, so that tokens may reach across their borders; a
+  // control token is matched only where all of its bytes have parse_special.
+  Result<std::vector<TokenId>> tokenize(Span<const TextPart> parts, bool add_special = false) const;
 
   // The bytes of one token, which need not be whole characters: StreamingDetokenizer puts them
   // together. kInvalidArgument for an id outside of the vocabulary.

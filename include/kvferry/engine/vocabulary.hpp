@@ -1,7 +1,6 @@
 // Vocabulary: what a GGUF file says about its tokens, checked, as plain data.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -53,14 +52,18 @@ struct Vocabulary {
   TokenId eot = kNoToken;      // end of turn
   TokenId eom = kNoToken;      // end of message
   TokenId unknown = kNoToken;  // what SentencePiece writes for bytes without a token
-  TokenId padding = kNoToken;
-  bool add_bos = false;  // tokenising with add_special puts bos first
-  bool add_eos = false;  // … and eos last
+  bool add_bos = false;        // tokenising with add_special puts bos first
+  bool add_eos = false;        // … and eos last
   // SentencePiece: a space is put before the text, and again after every special token.
   bool add_space_prefix = false;
 
   std::string chat_template;  // Jinja source; empty when the file has none
 };
+
+// What a Tokenizer relies on: lengths that agree, ids inside of the vocabulary, scores that are
+// numbers, a bos and an eos where they are to be added. kMalformed or kResourceExhausted; the
+// message names the key that a file would have it from.
+Status validate(const Vocabulary& vocabulary);
 
 // Reads the tokenizer.* keys of a model file. kMalformed (wrong type, ids or lengths out of range,
 // a required key missing), kUnsupported (another tokenizer model), kResourceExhausted (a cap); the
