@@ -186,7 +186,8 @@ inline Status compare(const ModelIdentity& ours, const ModelIdentity& theirs) {
         Text{"version", &ours.version, &theirs.version}}) {
     if (t.ours->empty() || t.theirs->empty()) continue;
     if (comparable_name(*t.ours) != comparable_name(*t.theirs)) {
-      return detail::identity_mismatch(t.field, quoted(*t.ours), quoted(*t.theirs));
+      return detail::identity_mismatch(t.field, kvferry::quoted(*t.ours),
+                                       kvferry::quoted(*t.theirs));
     }
   }
   return Status();
