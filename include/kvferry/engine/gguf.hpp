@@ -88,6 +88,10 @@ class GgufFile {
   // In file order; keys and names are unique.
   const std::vector<GgufEntry>& metadata() const { return metadata_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  // Byte offset in the file of a tensor's or entry's memory.
+  std::uint64_t offset_of(Bytes part) const {
+    return static_cast<std::uint64_t>(part.data() - bytes_.data());
+  }
   // nullptr when there is none.
   const GgufEntry* find(std::string_view key) const;
   const GgufTensor* find_tensor(std::string_view name) const;
