@@ -14,12 +14,23 @@
 
 namespace kvferry::wire {
 
+// Names of a rotation's fields, which occur in the identity and in the geometry.
+struct RopeNames {
+  const char* layout;
+  const char* inverse_frequency;
+  const char* attention_scale;
+};
+constexpr RopeNames kIdentityRope = {"identity.rope.layout", "identity.rope.inverse_frequency",
+                                     "identity.rope.attention_scale"};
+constexpr RopeNames kRope = {"rope.layout", "rope.inverse_frequency", "rope.attention_scale"};
+
 template <typename Io>
-void rope_fields(Io& io, const char* field, RopeSpec& rope) {
-  io.enumeration(field, rope.layout, RopeLayout::kSplitHalves);
-  io.list(field, rope.inverse_frequency, static_cast<std::uint32_t>(ModelIdentity::kMaxRopePairs),
-          4, [&](float& frequency) { io.real(field, frequency); });
-  io.real(field, rope.attention_scale);
+void rope_fields(Io& io, const RopeNames& names, RopeSpec& rope) {
+  io.enumeration(names.layout, rope.layout, RopeLayout::kSplitHalves);
+  io.list(names.inverse_frequency, rope.inverse_frequency,
+          static_cast<std::uint32_t>(ModelIdentity::kMaxRopePairs), 4,
+          [&](float& frequency) { io.real(names.inverse_frequency, frequency); });
+  io.real(names.attention_scale, rope.attention_scale);
 }
 
 template <typename Io>
@@ -33,7 +44,7 @@ void fields(Io& io, ModelIdentity& id) {
   io.integer("identity.ffn", id.ffn);
   io.integer("identity.vocab", id.vocab);
   io.real("identity.norm_epsilon", id.norm_epsilon);
-  rope_fields(io, "identity.rope", id.rope);
+  rope_fields(io, kIdentityRope, id.rope);
   io.integer("identity.tokenizer", id.tokenizer);
   io.integer("identity.norms", id.norms);
   constexpr auto kCap = static_cast<std::uint32_t>(ModelIdentity::kMaxTextBytes);
@@ -118,7 +129,7 @@ void fields(Io& io, Offer& m) {
   io.integer("kv_heads", m.kv_heads);
   io.integer("head_dim", m.head_dim);
   io.enumeration("type", m.type, ElementType::kF32);
-  rope_fields(io, "rope", m.rope);
+  rope_fields(io, kRope, m.rope);
   geometry_rules(io, m);
   io.integer("profile", m.profile);
   io.integer("codebook", m.codebook);
