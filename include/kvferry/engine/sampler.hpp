@@ -34,7 +34,8 @@ class Sampler {
   // `logits` [vocab]; `history` the tokens of the sequence so far, oldest first (only the last
   // repetition_window are looked at). Every call with a temperature above 0 uses one random number.
   // kInvalidArgument, and no change of state, when logits are empty, hold a NaN or +infinity, or
-  // are all -infinity; -infinity means "never this token".
+  // are all -infinity, or the history holds an id outside of the vocabulary; -infinity means
+  // "never this token".
   Result<TokenId> sample(Span<const float> logits, Span<const TokenId> history = {});
 
   const SamplerParams& params() const { return params_; }
@@ -43,13 +44,18 @@ class Sampler {
 
  private:
   struct Candidate {
-    float logit;
+    double logit;
+    double weight;  // exp(logit - highest), before or after temperature
     TokenId token;
-    double weight;
   };
 
   Sampler(const SamplerParams& params, const SamplerState& state)
       : params_(params), state_(state) {}
+
+  Status collect(Span<const float> logits);
+  Status penalise(Span<const TokenId> history);
+  void truncate();
+  TokenId draw();
 
   SamplerParams params_;
   SamplerState state_;
