@@ -24,7 +24,7 @@ constexpr std::size_t kGroupColumns = 32;  // inputs that share scales
 //
 // Exact: Q4_0, Q4_1 (W4), Q8_0, Q5_0, Q5_1 (W8), F16. Q4_K (W4), Q5_K and Q6_K (W8; Q6_K with a
 // scale for every 16 inputs) keep their whole numbers, and round scale * sub-scale to 11 bits
-// (F16): a relative error of at most 2^-12 of each scale. F32 and BF16 round to F16 likewise. A
+// (F16): a relative error of at most 2^-11 of each scale. F32 and BF16 round to F16 likewise. A
 // power of two common to the matrix keeps all F16 numbers in range; only scales or values more than
 // 2^28 below the largest of the matrix lose further bits, and files that hold such numbers next to
 // each other in one of the exact types are the exception to "exact".
