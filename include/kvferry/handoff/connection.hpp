@@ -41,11 +41,10 @@ class Connection {
               const wire::FrameAddress& address = {}) {
     std::vector<std::uint8_t> payload;
     KVFERRY_TRY(wire::serialize(message, payload));
-    return send_frame(type, address, payload, Bytes(), deadline);
+    return send_frame(wire::make_header(type, address, payload), payload, Bytes(), deadline);
   }
-  // Sends a frame whose payload is `head` followed by `tail`.
-  Status send_frame(wire::MessageType type, const wire::FrameAddress& address, Bytes head,
-                    Bytes tail, Deadline deadline);
+  // Sends a frame whose payload is `head` followed by `tail`, which `header` was made for.
+  Status send_frame(const wire::FrameHeader& header, Bytes head, Bytes tail, Deadline deadline);
 
   // The next frame that an application acts on. PING is answered and PONG dropped; so are late
   // frames of a hand-off that is over. The peer's ERROR and GOODBYE for the connection come as an
@@ -93,20 +92,19 @@ inline std::uint64_t clock_ns() {
                                         .count());
 }
 
-inline Status Connection::send_frame(wire::MessageType type, const wire::FrameAddress& address,
-                                     Bytes head, Bytes tail, Deadline deadline) {
-  const std::uint64_t payload = std::uint64_t{head.size()} + tail.size();
-  if (payload > std::min(peer_hello_.max_payload, wire::kMaxPayload)) {
+inline Status Connection::send_frame(const wire::FrameHeader& header, Bytes head, Bytes tail,
+                                     Deadline deadline) {
+  if (header.payload_bytes > peer_hello_.max_payload) {
     return Error(ErrorCode::kResourceExhausted,
-                 std::string(wire::name_of(type)) + " with a payload of " +
-                     std::to_string(payload) + " bytes; " + peer() + " takes at most " +
-                     std::to_string(peer_hello_.max_payload));
+                 std::string(wire::name_of(header.type)) + " with a payload of " +
+                     std::to_string(header.payload_bytes) + " bytes; " + peer() +
+                     " takes at most " + std::to_string(peer_hello_.max_payload));
   }
-  const auto header = wire::encode_header(wire::make_header(type, address, head, tail));
-  const std::array<Bytes, 3> parts = {{Bytes(header), head, tail}};
+  const auto encoded = wire::encode_header(header);
+  const std::array<Bytes, 3> parts = {{Bytes(encoded), head, tail}};
   const std::lock_guard<std::mutex> lock(send_mutex_);
   KVFERRY_TRY(channel_.send(Span<const Bytes>(parts), deadline));
-  bytes_sent_ += header.size() + payload;
+  bytes_sent_ += encoded.size() + header.payload_bytes;
   return {};
 }
 
@@ -160,10 +158,8 @@ inline Result<wire::Frame> Connection::receive(Deadline deadline) {
 
 inline void Connection::send_error(const Error& error, Deadline deadline,
                                    const wire::FrameAddress& address) {
-  wire::ErrorMessage message;
-  message.code = error.code;
-  message.text = error.message.substr(0, wire::kMaxErrorText);
-  const Status ignored = send(wire::MessageType::kError, message, deadline, address);
+  const Status ignored =
+      send(wire::MessageType::kError, wire::to_message(error), deadline, address);
   static_cast<void>(ignored);
 }
 

@@ -21,7 +21,10 @@ struct HandoffTimeouts {
 // What a hand-off took, as one end saw it. Seconds are summed over threads; stages overlap.
 struct HandoffReport {
   std::uint64_t wire_bytes = 0;     // both directions, frames and all
+  std::uint64_t sent_bytes = 0;     // by this end alone, frames and all
   std::uint64_t payload_bytes = 0;  // coded blocks
+  std::uint64_t side_bytes = 0;     // of them: scales and lengths (the sender knows)
+  std::uint64_t symbol_bytes = 0;   // of them: the values themselves (the sender knows)
   std::uint64_t raw_bytes = 0;      // the same rows as stored at this end
   std::uint64_t blocks = 0;
   double read_seconds = 0;     // KvSource

@@ -1,0 +1,136 @@
+// BlockPlanner: which blocks one source of a hand-off sends, and when each can be.
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvferry/cache/geometry.hpp"
+#include "kvferry/core/result.hpp"
+#include "kvferry/handoff/token_ranges.hpp"
+#include "kvferry/wire/messages.hpp"
+
+namespace kvferry {
+
+// Takes what the compute publishes, from the beginning on, and gives blocks once the receiver has
+// said what it holds already: both planes of each row that was declared, once.
+class BlockPlanner {
+ public:
+  // The parts of the offer's coverage that this source declares.
+  explicit BlockPlanner(std::vector<wire::CoveragePart> parts) : parts_(std::move(parts)) {}
+
+  // Tokens [begin, end) of a layer are final. kInvalidArgument when they were not declared, or were
+  // published before.
+  Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end);
+
+  // Blocks of at most `block_tokens` tokens may be taken from now on; tokens below `begin` and the
+  // rows of `held` are left out.
+  void start(std::uint32_t begin, const std::vector<wire::ResumeRange>& held,
+             std::uint32_t block_tokens);
+
+  bool has_block() const { return !blocks_.empty(); }
+  // The next block; only when has_block().
+  KvRange take() {
+    assert(has_block());
+    const KvRange block = blocks_.front();
+    blocks_.pop_front();
+    return block;
+  }
+
+  // Rows to be sent that are not marked as sent; after start().
+  std::uint64_t rows_left() const { return rows_left_; }
+  void mark_sent(const KvRange& block) { rows_left_ -= block.tokens(); }
+
+  // Forgets the blocks.
+  void clear() { blocks_.clear(); }
+
+ private:
+  struct Rows {
+    std::uint32_t layer;
+    std::uint32_t begin;
+    std::uint32_t end;
+  };
+
+  void cut(const Rows& rows);
+  // Of one plane of `rows`, what is to be sent.
+  std::vector<TokenRanges::Range> to_send(const Rows& rows, Plane plane) const {
+    const std::uint32_t begin = std::max(rows.begin, begin_);
+    if (begin >= rows.end) return {};
+    const auto held = held_.find({rows.layer, plane});
+    if (held == held_.end()) return {{begin, rows.end}};
+    return held->second.missing_from(begin, rows.end);
+  }
+
+  std::vector<wire::CoveragePart> parts_;
+  std::map<std::uint32_t, TokenRanges> published_;  // by layer
+  std::vector<Rows> waiting_;                       // published before start()
+  bool started_ = false;
+  std::uint32_t begin_ = 0;
+  std::uint32_t block_tokens_ = 0;
+  std::map<std::pair<std::uint32_t, Plane>, TokenRanges> held_;
+  std::deque<KvRange> blocks_;
+  std::uint64_t rows_left_ = 0;
+};
+
+inline Status BlockPlanner::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
+  const auto refuse = [&](const char* what) {
+    return Error(ErrorCode::kInvalidArgument, "hand-off: layer " + std::to_string(layer) +
+                                                  " tokens [" + std::to_string(begin) + ", " +
+                                                  std::to_string(end) + ") " + what);
+  };
+  TokenRanges declared;
+  for (const wire::CoveragePart& part : parts_) {
+    if (layer >= part.first_layer && layer < part.end_layer) declared.add(part.begin, part.end);
+  }
+  if (begin >= end || !declared.missing_from(begin, end).empty()) {
+    return refuse("are not part of what the offer declares for this source");
+  }
+  TokenRanges& published = published_[layer];
+  if (published.overlaps(begin, end)) return refuse("were published before");
+  published.add(begin, end);
+  const Rows rows{layer, begin, end};
+  if (started_) {
+    cut(rows);
+  } else {
+    waiting_.push_back(rows);
+  }
+  return {};
+}
+
+inline void BlockPlanner::start(std::uint32_t begin, const std::vector<wire::ResumeRange>& held,
+                                std::uint32_t block_tokens) {
+  started_ = true;
+  begin_ = begin;
+  block_tokens_ = block_tokens;
+  for (const wire::ResumeRange& r : held) held_[{r.layer, r.plane}].add(r.begin, r.end);
+  for (const wire::CoveragePart& part : parts_) {
+    for (std::uint32_t layer = part.first_layer; layer < part.end_layer; ++layer) {
+      for (const Plane plane : {Plane::kKey, Plane::kValue}) {
+        for (const auto& range : to_send(Rows{layer, part.begin, part.end}, plane))
+          rows_left_ += range.second - range.first;
+      }
+    }
+  }
+  for (const Rows& rows : waiting_) cut(rows);
+  waiting_.clear();
+}
+
+inline void BlockPlanner::cut(const Rows& rows) {
+  for (const Plane plane : {Plane::kKey, Plane::kValue}) {
+    for (const auto& range : to_send(rows, plane)) {
+      for (std::uint32_t at = range.first; at < range.second;) {
+        const std::uint32_t end = at + std::min(range.second - at, block_tokens_);
+        blocks_.push_back(KvRange{rows.layer, plane, at, end});
+        at = end;
+      }
+    }
+  }
+}
+
+}  // namespace kvferry

@@ -1,0 +1,476 @@
+// HandoffSender: the sending side of a hand-off as a state machine without input or output of its
+// own. It takes frames, time and local events, and gives frames and blocks to encode; it owns no
+// socket, thread or clock, and the same inputs give the same outputs. SendSession drives it.
+#pragma once
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kvferry/cache/geometry.hpp"
+#include "kvferry/codec/block.hpp"
+#include "kvferry/handoff/block_planner.hpp"
+#include "kvferry/handoff/outgoing_frame.hpp"
+#include "kvferry/handoff/peer_watch.hpp"
+#include "kvferry/handoff/report.hpp"
+#include "kvferry/handoff/terms.hpp"
+#include "kvferry/wire/digest.hpp"
+#include "kvferry/wire/serialize.hpp"
+
+namespace kvferry {
+
+struct SenderOptions {
+  wire::FrameAddress address;  // handoff, epoch, and which of the offer's sources this is
+  bool sends_first_token = true;
+  std::uint32_t max_payload = wire::kMaxPayload;  // that the receiver takes
+  std::size_t pending_bytes = 4u << 20;  // coded blocks that may wait, and be in the making
+  HandoffTimeouts timeouts;
+};
+
+class HandoffSender {
+ public:
+  enum class State {
+    kOffered,    // waits for the answer
+    kStreaming,  // blocks go out as they are published, encoded and credited
+    kEnding,     // END is out, waits for COMMITTED
+    kCommitted,
+    kFailed,
+  };
+
+  // kInvalidArgument unless the offer can be serialized and declares something of this source, and
+  // `geometry`, the source's, has those layers in the offer's shape.
+  static Result<HandoffSender> create(wire::Offer offer, const KvGeometry& geometry,
+                                      const SenderOptions& options, TimePoint now);
+
+  // What happens outside -------------------------------------------------------------------------
+
+  void on_frame(const wire::Frame& frame, TimePoint now);
+  // Bytes came, though not yet a whole frame.
+  void on_bytes(TimePoint now) { watch_.heard(now); }
+  // To be called several times a second.
+  void on_tick(TimePoint now);
+  // The connection is gone, or the peer's bytes are no frames: `error` says which.
+  void on_broken(const Error& error) { fail(while_state(error)); }
+
+  // The contract of SendSession.
+  Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end);
+  Status send_first_token(const wire::FirstToken& token);
+  void cancel(const Error& reason);
+
+  // What is to be done ---------------------------------------------------------------------------
+
+  // The next block to read and encode, if one is published and there is room for it. Each one is
+  // answered by block_encoded() or block_failed(), in any order.
+  std::optional<KvRange> take_block();
+  // `block`: outgoing_block() with this sender's address and the offer's profile.
+  void block_encoded(const KvRange& range, OutgoingFrame block);
+  void block_failed(const Error& error);
+
+  // The next frame to send. What is small and urgent overtakes the blocks: the first token, pings,
+  // errors.
+  std::optional<OutgoingFrame> take_frame(TimePoint now);
+
+  State state() const { return state_; }
+  bool is_over() const { return state_ == State::kCommitted || state_ == State::kFailed; }
+  // Of kFailed.
+  const Error& error() const { return *error_; }
+  // Once it is there.
+  const std::optional<wire::Accept>& accept() const { return accept_; }
+  // Of kCommitted.
+  const wire::Committed& committed() const { return committed_; }
+
+  std::uint64_t blocks_sent() const { return digest_.blocks(); }
+  std::uint64_t payload_bytes_sent() const { return sent_bytes_; }
+  // Frames that belonged to another hand-off or epoch.
+  std::uint64_t frames_dropped() const { return dropped_; }
+
+ private:
+  struct Coded {
+    KvRange range;
+    OutgoingFrame frame;
+  };
+
+  HandoffSender(wire::Offer offer, const KvGeometry& geometry, const SenderOptions& options,
+                TimePoint now);
+
+  static std::vector<wire::CoveragePart> parts_of(const wire::Offer& offer, std::uint16_t source) {
+    std::vector<wire::CoveragePart> parts;
+    for (const wire::CoveragePart& part : offer.coverage) {
+      if (part.source == source) parts.push_back(part);
+    }
+    return parts;
+  }
+
+  Status handle(const wire::Frame& frame, TimePoint now);
+  Status handle_connection(const wire::Frame& frame, TimePoint now);
+  Status handle_accept(Bytes payload);
+  Status handle_credit(Bytes payload);
+  Status handle_committed(Bytes payload);
+  Status choose_block_tokens();
+  bool wants_first_token() const { return offer_.decode.has_value() && options_.sends_first_token; }
+  bool waits_for_credit() const {
+    return state_ == State::kStreaming && !coded_.empty() &&
+           sent_bytes_ + coded_.front().frame.header.payload_bytes > credit_;
+  }
+  bool all_sent() const {
+    return state_ == State::kStreaming && planner_.rows_left() == 0 &&
+           (!wants_first_token() || first_token_sent_);
+  }
+  OutgoingFrame make_end();
+  void fail(const Error& error);
+  void finish_with(State state, std::optional<Error> error);
+  Error while_state(const Error& error) const;
+
+  wire::Offer offer_;
+  KvGeometry geometry_;
+  SenderOptions options_;
+  std::vector<wire::CoveragePart> parts_;  // of this source
+  BlockPlanner planner_;
+  State state_ = State::kOffered;
+  std::optional<Error> error_;
+  PeerWatch watch_;
+  TimePoint asked_;  // when the receiver was last asked for an answer: OFFER, END
+  std::optional<TimePoint> blocked_since_;  // blocks wait for credit
+
+  std::optional<wire::Accept> accept_;
+  wire::Committed committed_;
+  std::uint32_t block_tokens_ = 0;  // most tokens of a block
+  std::deque<Coded> coded_;
+  std::size_t encoding_ = 0;       // blocks taken and not answered
+  std::size_t pending_bytes_ = 0;  // of coded_
+
+  std::deque<OutgoingFrame> urgent_;
+  std::optional<OutgoingFrame> first_token_;
+  bool first_token_given_ = false;
+  bool first_token_sent_ = false;
+  std::uint64_t credit_ = 0;
+  std::uint64_t sent_bytes_ = 0;
+  wire::HandoffDigest digest_;
+  std::uint64_t dropped_ = 0;
+};
+
+inline Result<HandoffSender> HandoffSender::create(wire::Offer offer, const KvGeometry& geometry,
+                                                   const SenderOptions& options, TimePoint now) {
+  std::vector<std::uint8_t> bytes;
+  KVFERRY_TRY(wire::serialize(offer, bytes));
+  const auto refuse = [](const std::string& what) {
+    return Error(ErrorCode::kInvalidArgument, "hand-off: " + what);
+  };
+  if (bytes.size() > options.max_payload) {
+    return Error(ErrorCode::kResourceExhausted, "hand-off: the offer takes " +
+                                                    std::to_string(bytes.size()) +
+                                                    " bytes, the receiver takes payloads of " +
+                                                    std::to_string(options.max_payload));
+  }
+  if (geometry.kv_heads != offer.kv_heads || geometry.head_dim != offer.head_dim ||
+      geometry.type != offer.type || geometry.rope != offer.rope) {
+    return refuse("the source's rows are not of the shape, type or RoPE that the offer declares");
+  }
+  HandoffSender sender(std::move(offer), geometry, options, now);
+  if (sender.parts_.empty()) {
+    return refuse("the offer declares nothing for source " +
+                  std::to_string(options.address.source));
+  }
+  for (const wire::CoveragePart& part : sender.parts_) {
+    if (geometry.holds_layer(part.first_layer) && geometry.holds_layer(part.end_layer - 1))
+      continue;
+    return refuse("the offer declares layers [" + std::to_string(part.first_layer) + ", " +
+                  std::to_string(part.end_layer) + ") for this source, which does not hold them");
+  }
+  return sender;
+}
+
+inline HandoffSender::HandoffSender(wire::Offer offer, const KvGeometry& geometry,
+                                    const SenderOptions& options, TimePoint now)
+    : offer_(std::move(offer)),
+      geometry_(geometry),
+      options_(options),
+      parts_(parts_of(offer_, options.address.source)),
+      planner_(parts_),
+      watch_(options.timeouts, now),
+      asked_(now) {
+  urgent_.push_back(outgoing(wire::MessageType::kOffer, options_.address, offer_));
+}
+
+inline void HandoffSender::on_frame(const wire::Frame& frame, TimePoint now) {
+  if (is_over()) return;
+  watch_.heard(now);
+  const Status handled = handle(frame, now);
+  if (!handled.ok() && !is_over()) {
+    urgent_.push_back(outgoing_error(options_.address, handled.error()));
+    fail(handled.error());
+  }
+}
+
+inline Status HandoffSender::handle(const wire::Frame& frame, TimePoint now) {
+  const wire::FrameAddress& address = frame.header.address;
+  if (address.handoff == 0) return handle_connection(frame, now);
+  if (address.handoff != options_.address.handoff || address.epoch != options_.address.epoch ||
+      address.source != options_.address.source) {
+    ++dropped_;
+    return {};
+  }
+  switch (frame.header.type) {
+    case wire::MessageType::kAccept:
+      return handle_accept(frame.payload);
+    case wire::MessageType::kCredit:
+      return handle_credit(frame.payload);
+    case wire::MessageType::kCommitted:
+      return handle_committed(frame.payload);
+    case wire::MessageType::kError: {
+      KVFERRY_ASSIGN(const wire::ErrorMessage error, wire::parse_error(frame.payload));
+      fail(Error(error.code, "the receiver ended the hand-off: " + error.text));
+      return {};
+    }
+    case wire::MessageType::kCancel: {
+      KVFERRY_ASSIGN(const wire::Cancel cancel, wire::parse_cancel(frame.payload));
+      fail(Error(cancel.code, "the receiver cancelled the hand-off: " + cancel.text));
+      return {};
+    }
+    default:
+      return Error(ErrorCode::kProtocol, std::string(wire::name_of(frame.header.type)) +
+                                             " is not a message to the sender of a hand-off");
+  }
+}
+
+inline Status HandoffSender::handle_connection(const wire::Frame& frame, TimePoint now) {
+  switch (frame.header.type) {
+    case wire::MessageType::kPing: {
+      KVFERRY_ASSIGN(OutgoingFrame pong, PeerWatch::answer(frame.payload, now));
+      if (urgent_.size() < PeerWatch::kMaxWaiting) urgent_.push_back(std::move(pong));
+      return {};
+    }
+    case wire::MessageType::kPong:
+      return {};
+    case wire::MessageType::kError: {
+      KVFERRY_ASSIGN(const wire::ErrorMessage error, wire::parse_error(frame.payload));
+      fail(Error(error.code, "the receiver ended the connection: " + error.text));
+      return {};
+    }
+    case wire::MessageType::kGoodbye:
+      fail(while_state(Error(ErrorCode::kClosed, "the receiver said goodbye")));
+      return {};
+    default:
+      return Error(ErrorCode::kProtocol, std::string(wire::name_of(frame.header.type)) +
+                                             " during a hand-off; one connection serves one at a "
+                                             "time");
+  }
+}
+
+inline Status HandoffSender::handle_accept(Bytes payload) {
+  if (state_ != State::kOffered) {
+    return Error(ErrorCode::kProtocol, "a second ACCEPT of one hand-off");
+  }
+  KVFERRY_ASSIGN(wire::Accept accept, wire::parse_accept(payload));
+  const std::uint32_t tokens = static_cast<std::uint32_t>(offer_.tokens.size());
+  if (accept.held_prefix > tokens) {
+    return Error(ErrorCode::kProtocol, "ACCEPT holds a prefix of " +
+                                           std::to_string(accept.held_prefix) + " of " +
+                                           std::to_string(tokens) + " tokens");
+  }
+  const std::uint32_t begin = first_sent(offer_, accept.held_prefix);
+  if (accept.base_length < begin) {
+    return Error(ErrorCode::kMismatch,
+                 "the receiver's sequence has " + std::to_string(accept.base_length) +
+                     " tokens; what was offered begins at token " + std::to_string(begin));
+  }
+  if (offer_.profile >= 64 || (accept.profiles >> offer_.profile & 1u) == 0) {
+    return Error(ErrorCode::kUnsupported,
+                 "the receiver does not decode profile " +
+                     std::string(name_of(static_cast<Profile>(offer_.profile))));
+  }
+  if (offer_.codebook != 0 && !accept.has_codebook) {
+    return Error(ErrorCode::kUnsupported, "the receiver does not have the codebook of the offer");
+  }
+  accept_ = std::move(accept);
+  credit_ = accept_->credit;
+  KVFERRY_TRY(choose_block_tokens());
+  planner_.start(begin, accept_->resume, block_tokens_);
+  state_ = State::kStreaming;
+  return {};
+}
+
+// Two blocks fit into the window where possible, so that one travels while the other is decoded.
+inline Status HandoffSender::choose_block_tokens() {
+  const auto size = [this](std::uint32_t tokens) {
+    return wire::kBlockHeadBytes + maximum_encoded_size(geometry_, tokens);
+  };
+  const std::uint64_t most = std::min<std::uint64_t>(options_.max_payload, accept_->credit);
+  if (size(1) > most) {
+    return Error(ErrorCode::kResourceExhausted,
+                 "the receiver takes " + std::to_string(most) +
+                     " bytes of blocks at a time; one token takes up to " +
+                     std::to_string(size(1)));
+  }
+  block_tokens_ = kMaxBlockTokens;
+  while (block_tokens_ > 1 &&
+         size(block_tokens_) > std::min<std::uint64_t>(most, accept_->credit / 2)) {
+    block_tokens_ /= 2;
+  }
+  return {};
+}
+
+inline Status HandoffSender::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
+  if (state_ == State::kFailed) return error();
+  return planner_.publish(layer, begin, end);
+}
+
+inline Status HandoffSender::send_first_token(const wire::FirstToken& token) {
+  if (state_ == State::kFailed) return error();
+  if (!wants_first_token() || first_token_given_) {
+    return Error(ErrorCode::kInvalidArgument,
+                 first_token_given_ ? "hand-off: the first token was given before"
+                                    : "hand-off: this source's offer calls for no first token");
+  }
+  OutgoingFrame frame;
+  KVFERRY_TRY(wire::serialize(token, frame.head));
+  frame.header = wire::make_header(wire::MessageType::kFirstToken, options_.address, frame.head);
+  first_token_ = std::move(frame);
+  first_token_given_ = true;
+  return {};
+}
+
+inline std::optional<KvRange> HandoffSender::take_block() {
+  if (state_ != State::kStreaming || !planner_.has_block()) return std::nullopt;
+  const std::size_t most = maximum_encoded_size(geometry_, block_tokens_);
+  const bool idle = encoding_ == 0 && coded_.empty();
+  if (!idle && pending_bytes_ + (encoding_ + 1) * most > options_.pending_bytes) {
+    return std::nullopt;
+  }
+  ++encoding_;
+  return planner_.take();
+}
+
+inline void HandoffSender::block_encoded(const KvRange& range, OutgoingFrame block) {
+  --encoding_;
+  if (state_ != State::kStreaming) return;
+  pending_bytes_ += block.header.payload_bytes;
+  coded_.push_back(Coded{range, std::move(block)});
+}
+
+inline void HandoffSender::block_failed(const Error& error) {
+  --encoding_;
+  if (is_over()) return;
+  urgent_.push_back(outgoing_error(options_.address, error));
+  fail(error);
+}
+
+inline std::optional<OutgoingFrame> HandoffSender::take_frame(TimePoint now) {
+  std::optional<OutgoingFrame> frame;
+  if (!urgent_.empty()) {
+    frame = std::move(urgent_.front());
+    urgent_.pop_front();
+  } else if (state_ == State::kStreaming && first_token_) {
+    frame = std::move(first_token_);
+    first_token_.reset();
+    first_token_sent_ = true;
+  } else if (state_ == State::kStreaming && !coded_.empty() && !waits_for_credit()) {
+    const KvRange range = coded_.front().range;
+    frame = std::move(coded_.front().frame);
+    coded_.pop_front();
+    pending_bytes_ -= frame->header.payload_bytes;
+    sent_bytes_ += frame->header.payload_bytes;
+    planner_.mark_sent(range);
+    digest_.add(options_.address.source, block_at(range), frame->header.payload_hash);
+  } else if (all_sent()) {
+    frame = make_end();
+    state_ = State::kEnding;
+    asked_ = now;
+  }
+  if (frame) watch_.sent(now);
+  return frame;
+}
+
+inline OutgoingFrame HandoffSender::make_end() {
+  return outgoing(wire::MessageType::kEnd, options_.address,
+                  wire::End{digest_.blocks(), sent_bytes_, digest_.value()});
+}
+
+inline Status HandoffSender::handle_credit(Bytes payload) {
+  if (state_ == State::kOffered) return Error(ErrorCode::kProtocol, "CREDIT before ACCEPT");
+  KVFERRY_ASSIGN(const wire::Credit credit, wire::parse_credit(payload));
+  if (credit.total < credit_) {
+    return Error(ErrorCode::kProtocol, "CREDIT of " + std::to_string(credit.total) +
+                                           " bytes takes back what was granted, " +
+                                           std::to_string(credit_));
+  }
+  if (credit.total > credit_) blocked_since_.reset();
+  credit_ = credit.total;
+  return {};
+}
+
+inline Status HandoffSender::handle_committed(Bytes payload) {
+  if (state_ != State::kEnding) return Error(ErrorCode::kProtocol, "COMMITTED before END");
+  KVFERRY_ASSIGN(committed_, wire::parse_committed(payload));
+  const bool only_source = parts_.size() == offer_.coverage.size();
+  if (only_source && committed_.digest != digest_.value()) {
+    return Error(ErrorCode::kChecksum,
+                 "the receiver committed other blocks than were sent: the digests differ");
+  }
+  if (committed_.length < offer_.tokens.size()) {
+    return Error(ErrorCode::kIncomplete,
+                 "the receiver committed a sequence of " + std::to_string(committed_.length) +
+                     " tokens, " + std::to_string(offer_.tokens.size()) + " were handed over");
+  }
+  finish_with(State::kCommitted, std::nullopt);
+  return {};
+}
+
+inline void HandoffSender::on_tick(TimePoint now) {
+  if (is_over()) return;
+  if (!waits_for_credit()) blocked_since_.reset();
+  if (waits_for_credit() && !blocked_since_) blocked_since_ = now;
+  const HandoffTimeouts& timeouts = options_.timeouts;
+  const auto waited = now - asked_;
+  std::optional<Error> late;
+  if (watch_.is_silent(now)) {
+    late = while_state(watch_.silence_error("receiver"));
+  } else if (state_ == State::kOffered && waited >= timeouts.accept) {
+    late = Error(ErrorCode::kTimeout, "the receiver did not answer the offer in time");
+  } else if (blocked_since_ && now - *blocked_since_ >= timeouts.stall) {
+    late = Error(ErrorCode::kTimeout, "the receiver gave no credit for further blocks in time");
+  } else if (state_ == State::kEnding && waited >= timeouts.commit) {
+    late = while_state(Error(ErrorCode::kTimeout, "the receiver did not commit in time"));
+  }
+  if (late) {
+    urgent_.push_back(outgoing_error(options_.address, *late));
+    fail(*late);
+  } else if (watch_.wants_ping(now)) {
+    urgent_.push_back(watch_.make_ping(now));
+    watch_.sent(now);
+  }
+}
+
+inline void HandoffSender::cancel(const Error& reason) {
+  if (is_over()) return;
+  urgent_.push_back(outgoing_cancel(options_.address, reason));
+  fail(reason);
+}
+
+inline void HandoffSender::fail(const Error& error) {
+  if (!is_over()) finish_with(State::kFailed, error);
+}
+
+inline void HandoffSender::finish_with(State state, std::optional<Error> error) {
+  state_ = state;
+  error_ = std::move(error);
+  planner_.clear();
+  coded_.clear();
+  first_token_.reset();
+  pending_bytes_ = 0;
+}
+
+// After END the receiver may have committed without our knowing.
+inline Error HandoffSender::while_state(const Error& error) const {
+  if (state_ != State::kEnding) return error;
+  return Error(error.code, error.message +
+                               "; all blocks were sent, and whether they were committed is not "
+                               "known");
+}
+
+}  // namespace kvferry
