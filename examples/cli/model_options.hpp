@@ -1,0 +1,43 @@
+// The options of every program that loads a model and samples from it.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "kvferry/model/sampling.hpp"
+#include "kvferry/node/node_options.hpp"
+
+namespace kvferry::cli {
+
+inline void add_model_options(CLI::App& command, ModelOptions& options) {
+  command.add_option("--model", options.file, "GGUF model file (llama, qwen2 or qwen3 family)")
+      ->required();
+  command.add_option("--path", options.path, "How to compute: cpu, or reference (F32 throughout)")
+      ->capture_default_str();
+  command.add_option("--threads", options.threads, "Threads; 0 = one for each core")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  command
+      .add_option("--cache-tokens", options.cache_tokens,
+                  "Tokens that the KV cache has room for; memory grows only as it is used")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
+}
+
+inline void add_sampler_options(CLI::App& command, SamplerParams& sampler) {
+  command.add_option("--temperature", sampler.temperature, "0 = always the most likely token")
+      ->capture_default_str();
+  command.add_option("--top-k", sampler.top_k, "Only the K most likely tokens; 0 = all")
+      ->capture_default_str();
+  command
+      .add_option("--top-p", sampler.top_p, "Only the most likely tokens up to this probability")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", sampler.min_p, "Only tokens this likely beside the most likely one")
+      ->capture_default_str();
+  command.add_option("--repetition-penalty", sampler.repetition_penalty, "1 = none")
+      ->capture_default_str();
+  command.add_option("--seed", sampler.seed, "The same seed gives the same text")
+      ->capture_default_str();
+}
+
+}  // namespace kvferry::cli

@@ -1,0 +1,51 @@
+// What the two node programs share: server options, and waiting until they are told to stop.
+#pragma once
+
+#include <chrono>
+#include <iostream>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+
+#include "kvferry/node/node_options.hpp"
+
+#include "interrupt.hpp"
+
+namespace kvferry::cli {
+
+inline void add_server_options(CLI::App& app, ServerOptions& options) {
+  app.add_option("--listen", options.listen,
+                 "Address to listen on, tcp://host:port; port 0 takes any free one")
+      ->capture_default_str();
+  app.add_flag("--allow-public", options.allow_public,
+               "Listen on an address that is not loopback: anyone who reaches the port can use it");
+  app.add_option("--max-connections", options.max_connections, "Connections at a time")
+      ->capture_default_str();
+  app.add_option_function<double>(
+         "--timeout",
+         [&options](double seconds) {
+           options.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+         },
+         "Seconds to wait for a peer that should be answering (default 30)")
+      ->check(CLI::Range(0.1, 3600.0));
+}
+
+// Log lines to standard error, whole lines from any thread.
+inline NodeLog log_to_stderr() {
+  static std::mutex mutex;
+  return [](const std::string& line) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::cerr << line << '\n';
+  };
+}
+
+// Says where a node listens, on standard output, and waits for Ctrl-C or SIGTERM.
+inline void serve_until_interrupted(const std::string& address) {
+  const std::atomic<bool>& stop = interrupted();
+  std::cout << "listening on " << address << std::endl;
+  while (!stop) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
+}  // namespace kvferry::cli

@@ -1,0 +1,28 @@
+// kvferry-decode: takes KV caches from prefill nodes and streams tokens to clients.
+#include "kvferry/core/version.hpp"
+#include "kvferry/node/decode_node.hpp"
+
+#include "cli/model_options.hpp"
+#include "cli/node_program.hpp"
+#include "cli/program.hpp"
+
+int main(int argc, char** argv) {
+  using namespace kvferry;
+  CLI::App app(
+      "kvferry-decode takes KV caches from prefill nodes, generates from them, and streams the "
+      "tokens to clients.\nIt prints \"listening on tcp://host:port\" once it is ready. Stop it "
+      "with Ctrl-C.");
+  app.set_version_flag("--version", "kvferry-decode " KVFERRY_VERSION);
+  DecodeNodeOptions options;
+  options.server.listen = "tcp://127.0.0.1:7702";
+  cli::add_model_options(app, options.model);
+  cli::add_server_options(app, options.server);
+  app.add_option("--max-sequences", options.max_sequences, "Sequences decoded at a time")
+      ->capture_default_str();
+  return cli::run_program(app, argc, argv, [&]() -> Status {
+    KVFERRY_ASSIGN(const std::unique_ptr<DecodeNode> node,
+                   DecodeNode::start(options, cli::log_to_stderr()));
+    cli::serve_until_interrupted(node->address());
+    return {};
+  });
+}

@@ -1,0 +1,37 @@
+// kvferry-prefill: takes prompts from clients, computes their KV caches and hands them over.
+#include "kvferry/core/version.hpp"
+#include "kvferry/node/prefill_node.hpp"
+
+#include "cli/model_options.hpp"
+#include "cli/node_program.hpp"
+#include "cli/program.hpp"
+
+int main(int argc, char** argv) {
+  using namespace kvferry;
+  CLI::App app(
+      "kvferry-prefill takes prompts from clients, computes their KV caches and hands them to a "
+      "decode node while it computes.\nIt prints \"listening on tcp://host:port\" once it is "
+      "ready. Stop it with Ctrl-C.");
+  app.set_version_flag("--version", "kvferry-prefill " KVFERRY_VERSION);
+  PrefillNodeOptions options;
+  options.server.listen = "tcp://127.0.0.1:7701";
+  std::string profile = name_of(options.profile);
+  cli::add_model_options(app, options.model);
+  cli::add_server_options(app, options.server);
+  app.add_option("--decode", options.decode, "Address of the decode node, tcp://host:port")
+      ->required();
+  app.add_option("--decode-for-clients", options.decode_for_clients,
+                 "Address of the decode node that clients are told, when they reach it by another");
+  app.add_option("--profile", profile, "How the cache travels: raw, lossless or high")
+      ->capture_default_str();
+  app.add_option("--chunk", options.chunk, "Prompt tokens computed together")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  return cli::run_program(app, argc, argv, [&]() -> Status {
+    KVFERRY_ASSIGN(options.profile, profile_from_name(profile));
+    KVFERRY_ASSIGN(const std::unique_ptr<PrefillNode> node,
+                   PrefillNode::start(options, cli::log_to_stderr()));
+    cli::serve_until_interrupted(node->address());
+    return {};
+  });
+}

@@ -1,0 +1,122 @@
+// kvferry save, kvferry load: the cache of a prompt in a file, and the answer generated from it.
+#include <iostream>
+#include <memory>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/handoff/session_file.hpp"
+#include "kvferry/node/text_stream.hpp"
+
+#include "cli/interrupt.hpp"
+#include "cli/model_options.hpp"
+#include "cli/prompt.hpp"
+#include "command.hpp"
+#include "generation.hpp"
+
+namespace kvferry::cli {
+namespace {
+
+struct SaveOptions {
+  ModelOptions model;
+  PromptOptions prompt;
+  std::string profile = "lossless";
+  std::string file;
+};
+
+struct LoadOptions {
+  ModelOptions model;
+  SamplerParams sampler;
+  std::uint32_t max_tokens = 128;
+  bool ignore_eos = false;
+  bool json = false;
+  std::string file;
+};
+
+Status save(const SaveOptions& options) {
+  KVFERRY_ASSIGN(const Profile profile, profile_from_name(options.profile));
+  KVFERRY_ASSIGN(const LoadedModel model, LoadedModel::load(options.model));
+  GenerationRequest request;
+  KVFERRY_ASSIGN(request.prompt, prompt_tokens(model, options.prompt));
+  std::vector<float> logits;
+  KVFERRY_ASSIGN(const Generation generation, prefill(model, request, logits, interrupted()));
+  const SequenceSource source(generation.sequence);
+  KVFERRY_TRY(save_session(options.file, source, make_offer(model, request.prompt, profile)));
+  std::cerr << "saved " << request.prompt.size() << " tokens to " << options.file << '\n';
+  return {};
+}
+
+// The last token is computed again from the cache of those before it: its logits are not saved.
+Status load(const LoadOptions& options) {
+  KVFERRY_ASSIGN(const LoadedModel model, LoadedModel::load(options.model));
+  const std::shared_ptr<KvSequence> sequence = KvSequence::create(model.pool);
+  SequenceSink sink(sequence);
+  KVFERRY_TRY(load_session(options.file, model.identity,
+                           [&](const wire::Offer&) -> Result<KvSink*> { return &sink; }));
+  GenerationRequest request;
+  request.prompt = sequence->tokens();
+  request.sampler = options.sampler;
+  request.max_tokens = options.max_tokens;
+  request.ignore_eos = options.ignore_eos;
+  KVFERRY_TRY(sequence->truncate(sequence->length() - 1));
+  const DecodeInput last{sequence.get(), request.prompt.back()};
+  std::vector<float> logits(model.config().vocab);
+  KVFERRY_TRY(model.engine->step(Span<const DecodeInput>(&last, 1), Span<float>(logits)));
+
+  Generation generation;
+  generation.sequence = sequence;
+  TextStream text(model.tokenizer, {});
+  std::string whole_text;
+  const auto show = [&](const std::string& part) {
+    whole_text += part;
+    if (!options.json) std::cout << part << std::flush;
+  };
+  KVFERRY_TRY(decode(
+      model, request, logits, generation,
+      [&](TokenId token, Span<const float>) -> Status {
+        KVFERRY_ASSIGN(const std::string part, text.push(token));
+        show(part);
+        return {};
+      },
+      interrupted()));
+  show(text.flush());
+  if (options.json) {
+    const nlohmann::json out = {
+        {"prompt_tokens", request.prompt.size()}, {"ids", generation.tokens}, {"text", whole_text}};
+    std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    std::cout << '\n';
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_save(CLI::App& app, Command& chosen) {
+  const auto options = std::make_shared<SaveOptions>();
+  CLI::App* command =
+      app.add_subcommand("save", "Prefill a prompt and save its KV cache to a file");
+  add_model_options(*command, options->model);
+  add_prompt_options(*command, options->prompt);
+  command->add_option("--profile", options->profile, "raw, lossless or high")
+      ->capture_default_str();
+  command->add_option("file", options->file, "The session file to write")->required();
+  command->callback([options, &chosen] { chosen = [options] { return save(*options); }; });
+}
+
+void add_load(CLI::App& app, Command& chosen) {
+  const auto options = std::make_shared<LoadOptions>();
+  CLI::App* command =
+      app.add_subcommand("load", "Load a saved KV cache and generate what follows it");
+  add_model_options(*command, options->model);
+  add_sampler_options(*command, options->sampler);
+  command->add_option("--max-tokens", options->max_tokens, "Tokens to generate")
+      ->capture_default_str();
+  command->add_flag("--ignore-eos", options->ignore_eos, "Go on past the end of the answer");
+  command->add_flag("--json", options->json, "One JSON object: ids, text");
+  command->add_option("file", options->file, "The session file to read")->required();
+  command->callback([options, &chosen] { chosen = [options] { return load(*options); }; });
+}
+
+}  // namespace kvferry::cli

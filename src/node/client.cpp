@@ -1,0 +1,169 @@
+#include "kvferry/node/client.hpp"
+
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "kvferry/handoff/connection.hpp"
+#include "kvferry/transport/tcp.hpp"
+
+namespace kvferry {
+namespace {
+
+// How often a wait looks at `cancel`.
+constexpr std::chrono::milliseconds kPoll{50};
+// Waits for the prefill node's last word once the decode node is done: a second in all.
+constexpr int kGracePolls = 20;
+
+class Request {
+ public:
+  Request(const ClientOptions& options, const std::atomic<bool>& cancel)
+      : options_(options), cancel_(cancel), started_(Deadline::Clock::now()) {}
+
+  Result<GenerationResult> run(const wire::Generate& request,
+                               const std::function<void(const std::string&)>& on_text) {
+    KVFERRY_ASSIGN(const std::unique_ptr<Channel> prefill_channel, connect(options_.prefill));
+    Connection prefill(*prefill_channel);
+    KVFERRY_TRY(prefill.greet(wire::Role::kClient, patience()));
+    started_ = Deadline::Clock::now();
+    KVFERRY_TRY(prefill.send(wire::MessageType::kGenerate, request, patience()));
+    KVFERRY_ASSIGN(const wire::Frame frame, next(prefill, "prefill node " + options_.prefill));
+    if (frame.header.type != wire::MessageType::kTicket) return unexpected(prefill, frame);
+    KVFERRY_ASSIGN(const wire::Ticket ticket, wire::parse_ticket(frame.payload));
+    result_.prompt_tokens = ticket.prompt_tokens;
+    result_.decode_address = ticket.decode_address;
+
+    // The prefill node goes on telling how it fares while the tokens come from the decode node.
+    std::thread prefill_listener([this, &prefill] { listen_to_prefill(prefill); });
+    Status status = stream(ticket, on_text);
+    if (!status.ok()) {
+      wire::Cancel told;
+      told.text = "the client stopped";
+      const Status ignored = prefill.send(wire::MessageType::kCancel, told, Deadline::after(kPoll));
+      static_cast<void>(ignored);
+    }
+    decode_done_ = true;
+    prefill_listener.join();
+    prefill.close();
+    if (!status.ok()) return explain(status.error());
+    result_.total_seconds = seconds();
+    return std::move(result_);
+  }
+
+ private:
+  Deadline patience() const { return Deadline::after(options_.timeout); }
+  double seconds() const {
+    return std::chrono::duration<double>(Deadline::Clock::now() - started_).count();
+  }
+
+  Result<std::unique_ptr<Channel>> connect(const std::string& address) const {
+    return connect_tcp(address, patience());
+  }
+
+  // The next frame, or an error: the peer's, kCancelled, or a time-out.
+  Result<wire::Frame> next(Connection& connection, const std::string& who) const {
+    const Deadline deadline = patience();
+    for (;;) {
+      if (cancel_) {
+        wire::Cancel told;
+        told.text = "the client cancelled";
+        const Status ignored =
+            connection.send(wire::MessageType::kCancel, told, Deadline::after(kPoll));
+        static_cast<void>(ignored);
+        return Error(ErrorCode::kCancelled, "cancelled");
+      }
+      auto frame = connection.receive(Deadline::after(kPoll));
+      if (frame.ok()) return frame;
+      if (frame.error().code != ErrorCode::kTimeout) {
+        return Error(frame.error().code, who + ": " + frame.error().message);
+      }
+      if (deadline.expired()) {
+        return Error(
+            ErrorCode::kTimeout,
+            who + " sent nothing for " + std::to_string(options_.timeout.count() / 1000) + " s");
+      }
+    }
+  }
+
+  static Error unexpected(const Connection& connection, const wire::Frame& frame) {
+    return Error(ErrorCode::kProtocol, connection.peer() + " sent an unexpected " +
+                                           std::string(wire::name_of(frame.header.type)));
+  }
+
+  Status stream(const wire::Ticket& ticket,
+                const std::function<void(const std::string&)>& on_text) {
+    const std::string who = "decode node " + ticket.decode_address;
+    KVFERRY_ASSIGN(const std::unique_ptr<Channel> channel, connect(ticket.decode_address));
+    Connection decode(*channel);
+    KVFERRY_TRY(decode.greet(wire::Role::kClient, patience()));
+    wire::Attach attach;
+    attach.ticket = ticket.ticket;
+    KVFERRY_TRY(decode.send(wire::MessageType::kAttach, attach, patience()));
+    for (;;) {
+      KVFERRY_ASSIGN(const wire::Frame frame, next(decode, who));
+      if (frame.header.type == wire::MessageType::kDone) {
+        KVFERRY_ASSIGN(wire::Done done, wire::parse_done(frame.payload));
+        result_.text += done.text;
+        on_text(done.text);
+        result_.reason = done.reason;
+        result_.decode_report = std::move(done.report);
+        return {};
+      }
+      if (frame.header.type != wire::MessageType::kToken) return unexpected(decode, frame);
+      KVFERRY_ASSIGN(const wire::Token token, wire::parse_token(frame.payload));
+      if (token.index != result_.tokens.size()) {
+        return Error(ErrorCode::kProtocol, who + " sent token " + std::to_string(token.index) +
+                                               " after " + std::to_string(result_.tokens.size()));
+      }
+      if (token.index == 0) result_.first_token_seconds = seconds();
+      if (token.index == 1) result_.second_token_seconds = seconds();
+      result_.tokens.push_back(token.token);
+      result_.text += token.text;
+      on_text(token.text);
+    }
+  }
+
+  // Until the prefill node is done, or has failed, or the decode node has.
+  void listen_to_prefill(Connection& prefill) {
+    for (int polls_left = kGracePolls; polls_left > 0;) {
+      const auto frame = prefill.receive(Deadline::after(kPoll));
+      if (!frame.ok()) {
+        if (frame.error().code != ErrorCode::kTimeout) {
+          prefill_error_ = frame.error();
+          return;
+        }
+        if (decode_done_) --polls_left;
+        continue;
+      }
+      if (frame->header.type == wire::MessageType::kDone) {
+        const auto done = wire::parse_done(frame->payload);
+        if (done.ok()) result_.prefill_report = done->report;
+        return;
+      }
+    }
+  }
+
+  // The decode node knows that the hand-off failed; the prefill node may know why.
+  Error explain(const Error& error) const {
+    if (prefill_error_.ok() || error.code == ErrorCode::kCancelled) return error;
+    return Error(error.code, error.message + "; prefill node " + options_.prefill + ": " +
+                                 prefill_error_.error().message);
+  }
+
+  const ClientOptions& options_;
+  const std::atomic<bool>& cancel_;
+  Deadline::Clock::time_point started_;
+  GenerationResult result_;  // prefill_report: the listener's until it is joined
+  Status prefill_error_;     // likewise
+  std::atomic<bool> decode_done_{false};
+};
+
+}  // namespace
+
+Result<GenerationResult> generate(const ClientOptions& options, const wire::Generate& request,
+                                  const std::function<void(const std::string&)>& on_text,
+                                  const std::atomic<bool>& cancel) {
+  return Request(options, cancel).run(request, on_text);
+}
+
+}  // namespace kvferry

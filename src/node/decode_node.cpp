@@ -1,0 +1,242 @@
+#include "kvferry/node/decode_node.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "kvferry/handoff/session.hpp"
+#include "kvferry/node/connection_server.hpp"
+#include "kvferry/node/loaded_model.hpp"
+#include "kvferry/node/ticket_book.hpp"
+#include "kvferry/transport/tcp.hpp"
+
+#include "cancel_watch.hpp"
+#include "decode_loop.hpp"
+#include "generation.hpp"
+
+namespace kvferry {
+namespace {
+
+// How long a connection may stay without a message once it has greeted.
+constexpr std::chrono::minutes kIdle{10};
+
+// Blocks of the pool and sequences, promised before they are used, so that what was accepted can be
+// finished. Thread-safe.
+class Admission {
+ public:
+  Admission(std::uint32_t blocks, std::uint32_t sequences)
+      : free_blocks_(blocks), free_sequences_(sequences), all_blocks_(blocks) {}
+
+  Status take(std::uint32_t blocks) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (free_sequences_ == 0) {
+      return Error(ErrorCode::kResourceExhausted,
+                   "the decode node has as many sequences as it takes; try again later");
+    }
+    if (blocks > free_blocks_) {
+      const auto tokens = [](std::uint64_t count) { return std::to_string(count * kBlockTokens); };
+      return Error(ErrorCode::kResourceExhausted,
+                   "the decode node has cache for " + tokens(free_blocks_) + " more tokens (of " +
+                       tokens(all_blocks_) + "); prompt and answer need " + tokens(blocks) +
+                       ": ask for fewer tokens, or try again later");
+    }
+    --free_sequences_;
+    free_blocks_ -= blocks;
+    return {};
+  }
+  void give_back(std::uint32_t blocks) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++free_sequences_;
+    free_blocks_ += blocks;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::uint32_t free_blocks_;
+  std::uint32_t free_sequences_;
+  const std::uint32_t all_blocks_;
+};
+
+// Makes a generation of an offer and keeps it until its cache is here.
+class Intake : public HandoffHandler {
+ public:
+  Intake(const LoadedModel& model, Admission& admission, TicketBook& tickets)
+      : model_(model), admission_(admission), tickets_(tickets) {}
+
+  Result<HandoffAcceptance> on_offer(const wire::Offer& offer) override {
+    if (!offer.decode) {
+      return Error(ErrorCode::kUnsupported,
+                   "the offer has no decode order; this node only takes caches to decode from");
+    }
+    if (offer.base_length != 0 || offer.base_generation != 0 || offer.replace_begin != 0) {
+      return Error(ErrorCode::kNotFound,
+                   "the offer extends a sequence that this node does not hold; offer it whole");
+    }
+    const std::uint32_t context = model_.config().context_length;
+    const auto prompt = static_cast<std::uint32_t>(offer.tokens.size());
+    if (prompt >= context) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "the offer has " + std::to_string(prompt) + " tokens; the context of " +
+                       std::to_string(context) + " leaves no room for an answer");
+    }
+    const std::uint32_t answer = offer.decode->max_tokens == 0
+                                     ? context - prompt
+                                     : std::min(offer.decode->max_tokens, context - prompt);
+    const std::uint32_t blocks = KvPool::blocks_for(prompt + answer);
+    KVFERRY_TRY(admission_.take(blocks));
+    auto generation = Generation::create(model_, offer, [this_admission = &admission_, blocks] {
+      this_admission->give_back(blocks);
+    });
+    if (!generation.ok()) {
+      admission_.give_back(blocks);
+      return generation.error();
+    }
+    generation_ = *std::move(generation);
+    KVFERRY_TRY(tickets_.add(offer.decode->ticket, generation_->stream()));
+    HandoffAcceptance acceptance;
+    acceptance.sink = &generation_->sink();
+    if (on_accept) on_accept(*generation_->stream());
+    return acceptance;
+  }
+  void on_first_token(const wire::FirstToken& token) override { generation_->take_first(token); }
+
+  // Called once the offer is accepted, with the stream of its client.
+  std::function<void(TokenStream&)> on_accept;
+  // Null before an offer was accepted.
+  std::unique_ptr<Generation>& generation() { return generation_; }
+
+ private:
+  const LoadedModel& model_;
+  Admission& admission_;
+  TicketBook& tickets_;
+  std::unique_ptr<Generation> generation_;
+};
+
+}  // namespace
+
+class DecodeNode::Impl {
+ public:
+  Impl(const DecodeNodeOptions& options, LoadedModel model, NodeLog log)
+      : options_(options),
+        log_(std::move(log)),
+        model_(std::move(model)),
+        admission_(model_.pool->capacity_blocks(), options.max_sequences),
+        tickets_(options.server.max_connections, options.ticket_lifetime),
+        loop_(model_) {}
+
+  void listen(std::unique_ptr<Listener> listener) {
+    server_ =
+        std::make_unique<ConnectionServer>(std::move(listener), options_.server.max_connections,
+                                           [this](Channel& channel) { serve(channel); });
+  }
+  std::string address() const { return server_->address(); }
+
+ private:
+  Deadline soon() const { return Deadline::after(options_.server.timeout); }
+
+  void serve(Channel& channel) {
+    Connection connection(channel);
+    const Status greeted = connection.greet(wire::Role::kDecode, soon());
+    if (!greeted.ok()) return log_(connection.peer() + ": " + greeted.error().message);
+    for (;;) {
+      const auto frame = connection.receive(Deadline::after(kIdle));
+      if (!frame.ok()) {
+        if (frame.error().code != ErrorCode::kClosed) {
+          connection.send_error(frame.error(), soon());
+          log_(connection.peer() + ": " + frame.error().message);
+        }
+        return;
+      }
+      switch (frame->header.type) {
+        case wire::MessageType::kOffer:
+          if (!take_handoff(connection, *frame)) return;
+          break;
+        case wire::MessageType::kAttach:
+          return stream_to_client(connection, *frame);
+        default: {
+          const Error error(ErrorCode::kProtocol,
+                            std::string(wire::name_of(frame->header.type)) +
+                                " where the decode node takes OFFER or ATTACH");
+          connection.send_error(error, soon());
+          return log_(connection.peer() + ": " + error.message);
+        }
+      }
+    }
+  }
+
+  // False when the connection is of no more use.
+  bool take_handoff(Connection& connection, const wire::Frame& offer) {
+    Intake intake(model_, admission_, tickets_);
+    ReceiveSession session(model_.identity, intake);
+    intake.on_accept = [&session](TokenStream& stream) {
+      stream.on_cancel([&session] {
+        session.cancel(Error(ErrorCode::kCancelled, "the client wants no more tokens"));
+      });
+    };
+    const auto receipt = session.serve(connection, offer);
+    std::unique_ptr<Generation> generation = std::move(intake.generation());
+    if (generation) generation->stream()->on_cancel(nullptr);
+    if (!receipt.ok()) {
+      const Error error(receipt.error().code, "hand-off from " + connection.peer() +
+                                                  " failed: " + receipt.error().message);
+      log_(error.message);
+      if (generation) generation->fail(error);
+      return receipt.error().code != ErrorCode::kClosed && receipt.error().code != ErrorCode::kIo;
+    }
+    generation->take_cache(receipt->report);
+    if (!generation->finished()) loop_.add(std::move(generation));
+    return true;
+  }
+
+  void stream_to_client(Connection& connection, const wire::Frame& frame) {
+    const auto attach = wire::parse_attach(frame.payload);
+    if (!attach.ok()) return connection.send_error(attach.error(), soon());
+    const auto redeemed = tickets_.redeem(attach->ticket);
+    if (!redeemed.ok()) return connection.send_error(redeemed.error(), soon());
+    TokenStream& stream = **redeemed;
+    const CancelWatch watch(connection, [&stream](const Error&) { stream.cancel(); });
+    for (;;) {
+      const auto item = stream.next(Deadline::after(std::chrono::seconds(1)));
+      if (!item) continue;
+      if (const auto* error = std::get_if<Error>(&*item)) {
+        return connection.send_error(*error, soon());
+      }
+      const auto* done = std::get_if<wire::Done>(&*item);
+      const Status sent = done != nullptr ? connection.send(wire::MessageType::kDone, *done, soon())
+                                          : connection.send(wire::MessageType::kToken,
+                                                            std::get<wire::Token>(*item), soon());
+      if (!sent.ok()) stream.cancel();
+      if (!sent.ok() || done != nullptr) return;
+    }
+  }
+
+  const DecodeNodeOptions options_;
+  const NodeLog log_;
+  const LoadedModel model_;
+  Admission admission_;
+  TicketBook tickets_;
+  DecodeLoop loop_;
+  std::unique_ptr<ConnectionServer> server_;  // last: its threads use all of the above
+};
+
+DecodeNode::DecodeNode(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DecodeNode::~DecodeNode() = default;
+std::string DecodeNode::address() const {
+  return impl_->address();
+}
+
+Result<std::unique_ptr<DecodeNode>> DecodeNode::start(const DecodeNodeOptions& options,
+                                                      NodeLog log) {
+  TcpListenOptions listen;
+  listen.allow_public = options.server.allow_public;
+  KVFERRY_ASSIGN(
+      std::unique_ptr<Listener> listener,
+      listen_tcp(options.server.listen, Deadline::after(options.server.timeout), listen));
+  KVFERRY_ASSIGN(LoadedModel model, LoadedModel::load(options.model));
+  auto impl = std::make_unique<Impl>(options, std::move(model), std::move(log));
+  impl->listen(std::move(listener));
+  return std::unique_ptr<DecodeNode>(new DecodeNode(std::move(impl)));
+}
+
+}  // namespace kvferry

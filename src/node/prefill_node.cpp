@@ -1,0 +1,220 @@
+#include "kvferry/node/prefill_node.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/engine/sampler.hpp"
+#include "kvferry/handoff/session.hpp"
+#include "kvferry/node/connection_server.hpp"
+#include "kvferry/node/loaded_model.hpp"
+#include "kvferry/node/offer.hpp"
+#include "kvferry/node/ticket_book.hpp"
+#include "kvferry/transport/tcp.hpp"
+
+#include "cancel_watch.hpp"
+
+namespace kvferry {
+namespace {
+
+double seconds_since(Deadline::Clock::time_point start) {
+  return std::chrono::duration<double>(Deadline::Clock::now() - start).count();
+}
+
+}  // namespace
+
+class PrefillNode::Impl {
+ public:
+  Impl(const PrefillNodeOptions& options, LoadedModel model, NodeLog log)
+      : options_(options), log_(std::move(log)), model_(std::move(model)) {}
+
+  void listen(std::unique_ptr<Listener> listener) {
+    server_ =
+        std::make_unique<ConnectionServer>(std::move(listener), options_.server.max_connections,
+                                           [this](Channel& channel) { serve(channel); });
+  }
+  std::string address() const { return server_->address(); }
+
+ private:
+  // What ends a request early, and who has to know. The client's watch sets it from its thread.
+  class Cancellation {
+   public:
+    void cancel(const Error& reason) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!reason_.ok()) return;
+      reason_ = reason;
+      if (session_ != nullptr) session_->cancel(reason);
+    }
+    // The session that cancel() ends; nullptr before it is destroyed.
+    void set_session(SendSession* session) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      session_ = session;
+      if (session_ != nullptr && !reason_.ok()) session_->cancel(reason_.error());
+    }
+    Status check() const {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      return reason_;
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    Status reason_;
+    SendSession* session_ = nullptr;
+  };
+
+  Deadline soon() const { return Deadline::after(options_.server.timeout); }
+
+  // One connection carries one request.
+  void serve(Channel& channel) {
+    Connection client(channel);
+    Cancellation cancellation;
+    std::optional<CancelWatch> watch;  // closes the connection when it goes
+    const Status status = serve_request(client, cancellation, watch);
+    if (status.ok()) return;
+    client.send_error(status.error(), soon());
+    log_(client.peer() + ": " + status.error().message);
+  }
+
+  Status serve_request(Connection& client, Cancellation& cancellation,
+                       std::optional<CancelWatch>& watch) {
+    KVFERRY_TRY(client.greet(wire::Role::kPrefill, soon()));
+    KVFERRY_ASSIGN(const wire::Frame frame, client.receive(soon()));
+    if (frame.header.type != wire::MessageType::kGenerate) {
+      return Error(ErrorCode::kProtocol, std::string(wire::name_of(frame.header.type)) +
+                                             " where the prefill node takes GENERATE");
+    }
+    KVFERRY_ASSIGN(const wire::Generate request, wire::parse_generate(frame.payload));
+    KVFERRY_ASSIGN(const std::vector<TokenId> prompt, model_.prompt_tokens(request));
+    KVFERRY_ASSIGN(Sampler sampler, Sampler::create(request.sampler));
+    watch.emplace(client, [&cancellation](const Error& reason) { cancellation.cancel(reason); });
+    wire::Done done;
+    KVFERRY_TRY(hand_over(client, request, prompt, sampler, cancellation, done));
+    return client.send(wire::MessageType::kDone, done, soon());
+  }
+
+  Status hand_over(Connection& client, const wire::Generate& request,
+                   const std::vector<TokenId>& prompt, Sampler& sampler, Cancellation& cancellation,
+                   wire::Done& done) {
+    const auto arrived = Deadline::Clock::now();
+    const std::shared_ptr<KvSequence> sequence = KvSequence::create(model_.pool);
+    sequence->set_origin(model_.origin());
+    const SequenceSource source(sequence);
+
+    auto channel = connect_tcp(options_.decode, soon());
+    if (!channel.ok()) return decode_error(channel.error());
+    Connection decode(**channel);
+    const Status greeted = decode.greet(wire::Role::kPrefill, soon());
+    if (!greeted.ok()) return decode_error(greeted.error());
+
+    wire::Offer offer = make_offer(model_, prompt, options_.profile);
+    offer.sequence = random_id();
+    offer.decode.emplace();
+    offer.decode->ticket = random_id();
+    offer.decode->sampler = request.sampler;
+    offer.decode->max_tokens = request.max_tokens;
+    offer.decode->ignore_eos = request.ignore_eos;
+    offer.decode->stop = request.stop;
+    wire::Ticket ticket;
+    ticket.decode_address =
+        options_.decode_for_clients.empty() ? options_.decode : options_.decode_for_clients;
+    ticket.ticket = offer.decode->ticket;
+    ticket.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
+
+    auto session = SendSession::start(decode, source, std::move(offer));
+    if (!session.ok()) return decode_error(session.error());
+    cancellation.set_session(session->get());
+    const Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session,
+                                      cancellation, arrived, done);
+    cancellation.set_session(nullptr);
+    KVFERRY_TRY(cancellation.check());
+    if (!handed.ok()) (*session)->cancel(handed.error());
+    return handed;
+  }
+
+  Status run_session(Connection& client, const std::vector<TokenId>& prompt, Sampler& sampler,
+                     const wire::Ticket& ticket, KvSequence& sequence, SendSession& session,
+                     Cancellation& cancellation, Deadline::Clock::time_point arrived,
+                     wire::Done& done) {
+    const auto accepted = session.accepted();
+    if (!accepted.ok()) return decode_error(accepted.error());
+    KVFERRY_TRY(client.send(wire::MessageType::kTicket, ticket, soon()));
+
+    Deadline::Clock::time_point started;
+    double prefill_seconds = 0;
+    {
+      const std::lock_guard<std::mutex> turn(compute_mutex_);
+      started = Deadline::Clock::now();
+      std::vector<float> logits(model_.config().vocab);
+      PrefillRequest prefill;
+      prefill.tokens = prompt;
+      prefill.chunk_tokens = options_.chunk;
+      prefill.logits = Span<float>(logits);
+      prefill.on_layer = [&](const LayerReady& ready) -> Status {
+        KVFERRY_TRY(cancellation.check());
+        KVFERRY_TRY(ready.fence.wait());
+        return session.publish(ready.layer, ready.begin, ready.end);
+      };
+      KVFERRY_TRY(model_.engine->prefill(prefill, sequence));
+      KVFERRY_ASSIGN(const wire::FirstToken first,
+                     sample_first(sampler, Span<const float>(logits), prompt));
+      KVFERRY_TRY(session.send_first_token(first));
+      prefill_seconds = seconds_since(started);
+    }
+    const auto receipt = session.finish();
+    if (!receipt.ok()) return decode_error(receipt.error());
+    const HandoffReport& report = receipt->report;
+    done.reason = wire::FinishReason::kHandedOver;
+    done.report = {
+        {"prompt_tokens", static_cast<double>(prompt.size())},
+        {"wait_seconds", std::chrono::duration<double>(started - arrived).count()},
+        {"prefill_seconds", prefill_seconds},
+        {"handoff_seconds", report.total_seconds},
+        {"read_seconds", report.read_seconds},
+        {"block_encode_seconds", report.encode_seconds},
+        {"send_seconds", report.send_seconds},
+        {"commit_seconds", report.commit_seconds},
+        {"wire_bytes", static_cast<double>(report.wire_bytes)},
+        {"payload_bytes", static_cast<double>(report.payload_bytes)},
+        {"raw_bytes", static_cast<double>(report.raw_bytes)},
+        {"ratio", report.ratio()},
+        {"blocks", static_cast<double>(report.blocks)},
+    };
+    return {};
+  }
+
+  Error decode_error(const Error& error) const {
+    return Error(error.code, "decode node " + options_.decode + ": " + error.message);
+  }
+
+  const PrefillNodeOptions options_;
+  const NodeLog log_;
+  const LoadedModel model_;
+  std::mutex compute_mutex_;                  // one prompt computes at a time
+  std::unique_ptr<ConnectionServer> server_;  // last: its threads use all of the above
+};
+
+PrefillNode::PrefillNode(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+PrefillNode::~PrefillNode() = default;
+std::string PrefillNode::address() const {
+  return impl_->address();
+}
+
+Result<std::unique_ptr<PrefillNode>> PrefillNode::start(const PrefillNodeOptions& options,
+                                                        NodeLog log) {
+  KVFERRY_TRY(tcp_connector(options.decode));  // an unusable address is told at once
+  TcpListenOptions listen;
+  listen.allow_public = options.server.allow_public;
+  KVFERRY_ASSIGN(
+      std::unique_ptr<Listener> listener,
+      listen_tcp(options.server.listen, Deadline::after(options.server.timeout), listen));
+  KVFERRY_ASSIGN(LoadedModel model, LoadedModel::load(options.model));
+  auto impl = std::make_unique<Impl>(options, std::move(model), std::move(log));
+  impl->listen(std::move(listener));
+  return std::unique_ptr<PrefillNode>(new PrefillNode(std::move(impl)));
+}
+
+}  // namespace kvferry
