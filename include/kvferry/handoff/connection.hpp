@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,6 +53,8 @@ class Connection {
   Result<wire::Frame> receive(Deadline deadline);
   // The next frame, whatever it is.
   Result<wire::Frame> receive_any(Deadline deadline);
+  // Gives back the frame that was received last: it is received again.
+  void unreceive(wire::Frame frame) { returned_ = std::move(frame); }
 
   // Tells the peer why the connection, or the hand-off of `address`, ends. Best effort within the
   // deadline.
@@ -80,6 +83,7 @@ class Connection {
   wire::FrameDecoder decoder_;
   std::vector<std::uint8_t> read_buffer_ = std::vector<std::uint8_t>(kReadBytes);
   Bytes unread_;  // of read_buffer_
+  std::optional<wire::Frame> returned_;
   std::atomic<std::uint64_t> retired_handoff_{0};
   std::atomic<std::uint64_t> bytes_sent_{0};
   std::atomic<std::uint64_t> bytes_received_{0};
@@ -109,6 +113,7 @@ inline Status Connection::send_frame(const wire::FrameHeader& header, Bytes head
 }
 
 inline Result<wire::Frame> Connection::receive_any(Deadline deadline) {
+  if (returned_) return *std::exchange(returned_, std::nullopt);
   for (;;) {
     while (!unread_.empty() && !decoder_.has_frame()) {
       KVFERRY_ASSIGN(const std::size_t used, decoder_.feed(unread_));

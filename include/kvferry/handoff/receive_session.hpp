@@ -1,25 +1,36 @@
 // receive_handoff and ReceiveSession: take a cache from one connection, or from several at once.
 #pragma once
 
+#include <algorithm>
+#include <cassert>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "kvferry/cache/source_sink.hpp"
+#include "kvferry/codec/block.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/handoff/connection.hpp"
+#include "kvferry/handoff/receiver.hpp"
 #include "kvferry/handoff/report.hpp"
+#include "kvferry/handoff/session_thread.hpp"
+#include "kvferry/handoff/terms.hpp"
 #include "kvferry/model/identity.hpp"
 #include "kvferry/wire/messages.hpp"
 
 namespace kvferry {
 
-// Where an offered cache goes. Tokens [max(offer.replace_begin, held_prefix), end) are received.
-struct HandoffAcceptance {
-  KvSink* sink = nullptr;         // outlives the hand-off; begin() is called by the hand-off
-  std::uint32_t held_prefix = 0;  // the sequence behind `sink` has tokens [0, held_prefix) already
-  std::uint64_t generation = 0;   // of that sequence
-  std::uint32_t base_length = 0;  // tokens that it has
+// Where an offered cache goes, and on which terms. Tokens [max(offer.replace_begin, held_prefix),
+// end) are received.
+struct HandoffAcceptance : HandoffTerms {
+  KvSink* sink = nullptr;  // outlives the hand-off; begin() is called by the hand-off
 };
 
 // The application's side of a hand-off that comes in. Called from the threads that serve the
@@ -35,32 +46,78 @@ class HandoffHandler {
 };
 
 struct ReceiveOptions {
-  std::uint64_t credit = 4u << 20;   // payload bytes of blocks under way or waiting for the decoder
+  std::uint64_t credit = 4u << 20;   // payload bytes of blocks under way or waiting to be written
   std::uint32_t decode_threads = 1;  // at least 1
   HandoffTimeouts timeouts;
 };
 
-// One hand-off from one or several sources. `identity` is compared with the offer's.
+// One hand-off from one or several sources. Memory: the credit, and for each decoding thread the
+// decoder's scratch and the rows of one block.
 class ReceiveSession {
  public:
+  // `identity` is compared with the offer's; the handler outlives the session.
   ReceiveSession(const ModelIdentity& identity, HandoffHandler& handler,
-                 const ReceiveOptions& options = {});
+                 const ReceiveOptions& options = {})
+      : handler_(handler),
+        options_(options),
+        machine_(identity, ReceiverOptions{options.credit, options.timeouts}) {}
+  // After every serve() has returned.
   ~ReceiveSession();
   ReceiveSession(const ReceiveSession&) = delete;
   ReceiveSession& operator=(const ReceiveSession&) = delete;
 
   // Serves the connection of one source, from its OFFER on and until the hand-off is committed or
-  // has failed; each source has a thread that calls this. All of them return the same outcome. The
-  // sources were told of it; afterwards their connections can be used again, unless the error is
-  // that of a broken connection.
+  // has failed; each source has a thread that calls this. All of them return the same outcome,
+  // except one whose offer does not fit the hand-off. When it returns, the source was told of the
+  // outcome, nothing writes to the sink any more, and the connection can be used again unless it
+  // is the connection that broke.
   Result<HandoffReceipt> serve(Connection& connection, const wire::Frame& offer);
 
-  // Ends the hand-off from any thread; the sources are told `reason`.
+  // Ends the hand-off from any thread; the sources are told `reason`. Too late once everything has
+  // come and is being committed.
   void cancel(const Error& reason);
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  // One call of serve().
+  struct Line {
+    Line(Connection& c, std::size_t l) : connection(c), link(l) {}
+    Connection& connection;
+    const std::size_t link;
+    const TimePoint started = Deadline::Clock::now();
+    const std::uint64_t sent_before = connection.bytes_sent();
+    const std::uint64_t received_before = connection.bytes_received();
+    double receive_seconds = 0;
+    bool writer_done = false;
+  };
+  struct DecodeBuffers {
+    explicit DecodeBuffers(const KvGeometry& geometry) : decoder(geometry) {}
+    BlockDecoder decoder;
+    std::vector<std::uint8_t> rows;
+    double decode_seconds = 0;  // of the block that was written last
+    double write_seconds = 0;
+  };
+
+  void read_frames(Line& line);
+  void write_frames(Line& line);
+  void run_decoder();
+  void decode_blocks();
+  Status write_block(const HandoffReceiver::BlockEvent& block, DecodeBuffers& buffers);
+  void ask_application();
+  Status decide(HandoffTerms& terms);
+  void commit(std::unique_lock<std::mutex>& lock);
+  void abort_sink(std::unique_lock<std::mutex>& lock);
+  HandoffReport report_of(const Line& line) const;
+
+  HandoffHandler& handler_;
+  const ReceiveOptions options_;
+  std::mutex handler_mutex_;  // one call of the handler at a time; taken before mutex_
+
+  std::mutex mutex_;  // of what follows
+  std::condition_variable changed_;
+  HandoffReceiver machine_;
+  HandoffReport report_;    // of the decoding threads
+  KvSink* sink_ = nullptr;  // begun, neither committed nor aborted
+  std::vector<std::thread> decoders_;
 };
 
 // A hand-off from a single source.
@@ -70,6 +127,242 @@ inline Result<HandoffReceipt> receive_handoff(Connection& connection, const wire
                                               const ReceiveOptions& options = {}) {
   ReceiveSession session(identity, handler, options);
   return session.serve(connection, offer);
+}
+
+inline ReceiveSession::~ReceiveSession() {
+  cancel(Error(ErrorCode::kCancelled, "the receiver gave up"));
+  for (std::thread& thread : decoders_) thread.join();
+}
+
+inline void ReceiveSession::cancel(const Error& reason) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  machine_.cancel(reason);
+  changed_.notify_all();
+}
+
+inline Result<HandoffReceipt> ReceiveSession::serve(Connection& connection,
+                                                    const wire::Frame& offer) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const TimePoint now = Deadline::Clock::now();
+  Line line(connection, machine_.add_link(now));
+  machine_.on_frame(line.link, offer, now);
+  lock.unlock();
+
+  std::thread writer;
+  try {
+    writer = std::thread([&] { write_frames(line); });
+  } catch (const std::system_error& e) {
+    const Error error(ErrorCode::kResourceExhausted,
+                      std::string("hand-off: no thread can be started: ") + e.what());
+    connection.send_error(error, Deadline::after(kFarewell), offer.header.address);
+    lock.lock();
+    machine_.on_broken(line.link, error);
+    changed_.notify_all();
+    return error;
+  }
+  read_frames(line);
+
+  // What is left to tell the peer is told, unless it does not listen.
+  lock.lock();
+  if (!changed_.wait_for(lock, kFarewell, [&] { return line.writer_done; })) connection.close();
+  lock.unlock();
+  writer.join();
+  connection.retire(offer.header.address.handoff);
+
+  lock.lock();
+  if (machine_.state() == HandoffReceiver::State::kCommitted && !machine_.refused(line.link)) {
+    return HandoffReceipt{machine_.commit(), report_of(line)};
+  }
+  abort_sink(lock);
+  return machine_.error(line.link);
+}
+
+// Also the clock of the state machine: it ticks whenever nothing comes for a while.
+inline void ReceiveSession::read_frames(Line& line) {
+  std::uint64_t bytes_before = line.connection.bytes_received();
+  for (;;) {
+    ask_application();
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (machine_.is_over(line.link)) return;
+      if (!machine_.awaits_frames()) {
+        // Nothing more is to come, so that only the decoders and the commit are waited for, which
+        // must not have to wait for this thread's next look.
+        changed_.wait_for(lock, kTick);
+        machine_.on_tick(Deadline::Clock::now());
+        changed_.notify_all();
+        continue;
+      }
+    }
+    const TimePoint waiting_since = Deadline::Clock::now();
+    auto frame = line.connection.receive_any(Deadline(waiting_since + kTick));
+    const TimePoint now = Deadline::Clock::now();
+
+    const std::lock_guard<std::mutex> lock(mutex_);
+    line.receive_seconds += seconds_between(waiting_since, now);
+    if (machine_.is_over(line.link)) {
+      if (frame.ok()) line.connection.unreceive(*std::move(frame));
+      return;
+    }
+    if (frame.ok()) {
+      machine_.on_frame(line.link, *std::move(frame), now);
+    } else if (frame.error().code == ErrorCode::kTimeout) {
+      if (line.connection.bytes_received() != bytes_before) machine_.on_bytes(line.link, now);
+    } else if (is_broken(frame.error().code)) {
+      machine_.on_broken(line.link, frame.error());
+    } else {
+      machine_.on_malformed(line.link, frame.error());
+    }
+    bytes_before = line.connection.bytes_received();
+    machine_.on_tick(now);
+    changed_.notify_all();
+  }
+}
+
+inline void ReceiveSession::write_frames(Line& line) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    const auto frame = machine_.take_frame(line.link, Deadline::Clock::now());
+    if (!frame && machine_.is_over(line.link)) break;
+    if (!frame) {
+      changed_.wait(lock);
+      continue;
+    }
+    lock.unlock();
+    const Status sent = line.connection.send_frame(frame->header, frame->head, frame->tail,
+                                                   Deadline::after(options_.timeouts.stall));
+    lock.lock();
+    if (!sent.ok()) {
+      machine_.on_broken(line.link, sent.error());
+      break;
+    }
+  }
+  line.writer_done = true;
+  changed_.notify_all();
+}
+
+// Whatever the state machine wants of the handler. The handler is called without the mutex, so that
+// it may call cancel() and take its time.
+inline void ReceiveSession::ask_application() {
+  const std::lock_guard<std::mutex> one_call(handler_mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (machine_.take_offer()) {
+    lock.unlock();
+    HandoffTerms terms;
+    const Status decided = without_exceptions([&] { return decide(terms); });
+    lock.lock();
+    if (decided.ok()) {
+      machine_.accept(terms, Deadline::Clock::now());
+    } else {
+      machine_.refuse(decided.error());
+    }
+    changed_.notify_all();
+  }
+  if (const auto token = machine_.take_first_token()) {
+    lock.unlock();
+    handler_.on_first_token(*token);
+  }
+}
+
+// Asks the handler, begins the import and starts the decoding threads.
+inline Status ReceiveSession::decide(HandoffTerms& terms) {
+  const wire::Offer& offer = machine_.offer();  // does not change any more
+  KVFERRY_ASSIGN(const HandoffAcceptance acceptance, handler_.on_offer(offer));
+  if (acceptance.sink == nullptr) {
+    return Error(ErrorCode::kInvalidArgument, "hand-off: accepted without a sink");
+  }
+  KVFERRY_TRY(compare_shape(acceptance.sink->geometry(), offer));
+  KVFERRY_ASSIGN(const KvImportPlan plan, plan_import(offer, acceptance));
+  KVFERRY_TRY(acceptance.sink->begin(plan));
+  terms = acceptance;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  sink_ = acceptance.sink;
+  for (std::uint32_t i = 0; i < std::max(options_.decode_threads, 1u); ++i)
+    decoders_.emplace_back([this] { run_decoder(); });
+  return {};
+}
+
+inline void ReceiveSession::run_decoder() {
+  const Status ran = without_exceptions([this] {
+    decode_blocks();
+    return Status();
+  });
+  if (!ran.ok()) cancel(ran.error());
+}
+
+inline void ReceiveSession::decode_blocks() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (machine_.is_over()) return;
+  DecodeBuffers buffers(sink_->geometry());
+  while (!machine_.is_over()) {
+    if (const auto block = machine_.take_block()) {
+      lock.unlock();
+      const Status written = without_exceptions([&] { return write_block(*block, buffers); });
+      lock.lock();
+      report_.raw_bytes += buffers.rows.size();
+      report_.decode_seconds += buffers.decode_seconds;
+      report_.write_seconds += buffers.write_seconds;
+      if (written.ok()) {
+        machine_.block_written(*block);
+      } else {
+        machine_.block_failed(written.error());
+      }
+      changed_.notify_all();
+    } else if (machine_.take_commit()) {
+      commit(lock);
+    } else {
+      changed_.wait(lock);
+    }
+  }
+}
+
+inline Status ReceiveSession::write_block(const HandoffReceiver::BlockEvent& block,
+                                          DecodeBuffers& buffers) {
+  const TimePoint begin = Deadline::Clock::now();
+  buffers.rows.resize(block.range.tokens() * sink_->geometry().row_bytes());
+  BlockTarget target;
+  target.range = block.range;
+  KVFERRY_TRY(buffers.decoder.decode(target, block.coded(), buffers.rows));
+  const TimePoint decoded = Deadline::Clock::now();
+  KVFERRY_TRY(sink_->write(block.range, buffers.rows));
+  buffers.decode_seconds = seconds_between(begin, decoded);
+  buffers.write_seconds = seconds_between(decoded, Deadline::Clock::now());
+  return {};
+}
+
+inline void ReceiveSession::commit(std::unique_lock<std::mutex>& lock) {
+  KvSink& sink = *sink_;
+  lock.unlock();
+  const TimePoint begin = Deadline::Clock::now();
+  const auto done = without_exceptions([&] { return sink.commit(); });
+  lock.lock();
+  report_.commit_seconds = seconds_between(begin, Deadline::Clock::now());
+  if (done.ok()) {
+    sink_ = nullptr;
+    machine_.committed(*done);
+  } else {
+    machine_.commit_failed(done.error());
+  }
+  changed_.notify_all();
+}
+
+inline void ReceiveSession::abort_sink(std::unique_lock<std::mutex>& lock) {
+  if (machine_.state() != HandoffReceiver::State::kFailed) return;
+  changed_.wait(lock, [this] { return machine_.blocks_out() == 0; });
+  if (sink_ == nullptr) return;
+  sink_->abort();
+  sink_ = nullptr;
+}
+
+inline HandoffReport ReceiveSession::report_of(const Line& line) const {
+  HandoffReport report = report_;
+  report.blocks = machine_.blocks_received();
+  report.payload_bytes = machine_.payload_bytes_received();
+  report.sent_bytes = line.connection.bytes_sent() - line.sent_before;
+  report.wire_bytes = report.sent_bytes + line.connection.bytes_received() - line.received_before;
+  report.receive_seconds = line.receive_seconds;
+  report.total_seconds = seconds_between(line.started, Deadline::Clock::now());
+  return report;
 }
 
 }  // namespace kvferry

@@ -13,7 +13,6 @@
 #include <set>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "kvferry/cache/source_sink.hpp"
@@ -45,19 +44,13 @@ class HandoffReceiver {
     kFailed,
   };
 
-  // What the application has to do, in this order.
-  struct OfferEvent {};  // decide on offer(): accept() or refuse()
-  struct FirstTokenEvent {
-    wire::FirstToken token;
-  };
-  struct BlockEvent {  // decode and write it, then block_written() or block_failed()
+  // A block to decode and write.
+  struct BlockEvent {
     std::size_t link = 0;
     KvRange range;
     std::vector<std::uint8_t> payload;  // of the BLOCK frame
     Bytes coded() const { return Bytes(payload).subspan(wire::kBlockHeadBytes); }
   };
-  struct CommitEvent {};  // commit, then committed() or commit_failed()
-  using Event = std::variant<OfferEvent, FirstTokenEvent, BlockEvent, CommitEvent>;
 
   HandoffReceiver(const ModelIdentity& identity, const ReceiverOptions& options)
       : identity_(identity), options_(options) {}
@@ -91,13 +84,24 @@ class HandoffReceiver {
 
   // What is to be done ---------------------------------------------------------------------------
 
-  std::optional<Event> take_event();
+  // True once, when the application has to decide on offer().
+  bool take_offer();
+  // Once, as soon as it is there.
+  std::optional<wire::FirstToken> take_first_token();
+  // The next block; each is answered by block_written() or block_failed(), in any order.
+  std::optional<BlockEvent> take_block();
+  // True once, when everything was written and the application has to commit.
+  bool take_commit();
   std::optional<OutgoingFrame> take_frame(std::size_t link, TimePoint now);
 
   State state() const { return state_; }
   bool is_over() const { return state_ == State::kCommitted || state_ == State::kFailed; }
+  // False once every source has sent its END: what is left to do happens here.
+  bool awaits_frames() const { return !is_over() && !all_ended(); }
   // A link can be over, for another reason, while the hand-off goes on: its offer was not fit.
   bool is_over(std::size_t link) const { return is_over() || links_[link].error.has_value(); }
+  // Its offer was not fit for this hand-off.
+  bool refused(std::size_t link) const { return links_[link].error.has_value(); }
   // Of a link that is over without a commit.
   const Error& error(std::size_t link) const {
     return links_[link].error ? *links_[link].error : *error_;
@@ -131,7 +135,7 @@ class HandoffReceiver {
   Status handle_first_token(Bytes payload);
   Status handle_block(std::size_t link, wire::Frame& frame);
   Status handle_end(Link& link, Bytes payload);
-  void take_offer(Link& link, const wire::Frame& frame, TimePoint now);
+  void bind(Link& link, const wire::Frame& frame, TimePoint now);
   Status check_offer(const wire::Frame& frame);
   Status check_place(const KvRange& range, std::uint16_t source) const;
   void send_accept(Link& link);
@@ -148,9 +152,9 @@ class HandoffReceiver {
   State state_ = State::kWaiting;
   std::optional<Error> error_;
   std::deque<Link> links_;
-  std::deque<Event> events_;
 
   std::optional<wire::Offer> offer_;
+  bool offer_due_ = false;
   std::uint64_t offer_hash_ = 0;
   std::uint32_t epoch_ = 0;
   std::set<std::uint16_t> sources_;  // that the offer declares
@@ -158,9 +162,11 @@ class HandoffReceiver {
   std::uint32_t begin_ = 0;  // tokens below are not received
   std::optional<RowLedger> rows_;
   bool first_token_came_ = false;
+  std::optional<wire::FirstToken> first_token_;
+  std::deque<BlockEvent> blocks_;
+  bool commit_due_ = false;
   TimePoint progress_;
   std::size_t blocks_out_ = 0;
-  std::size_t blocks_waiting_ = 0;  // in events_
   KvCommit commit_;
   std::uint64_t dropped_ = 0;
 };
@@ -172,6 +178,10 @@ inline std::size_t HandoffReceiver::add_link(TimePoint now) {
 
 inline void HandoffReceiver::on_frame(std::size_t index, wire::Frame frame, TimePoint now) {
   Link& link = links_[index];
+  if (is_over() && !link.bound && !link.error) {
+    link.address = frame.header.address;
+    refuse_link(link, Error(ErrorCode::kProtocol, "the hand-off of this offer is over"));
+  }
   if (is_over(index)) return;
   link.watch.heard(now);
   if (state_ == State::kCommitting && frame.header.type != wire::MessageType::kPing) {
@@ -179,7 +189,7 @@ inline void HandoffReceiver::on_frame(std::size_t index, wire::Frame frame, Time
     return;
   }
   if (!link.bound && frame.header.type == wire::MessageType::kOffer) {
-    take_offer(link, frame, now);
+    bind(link, frame, now);
     return;
   }
   const Status handled = handle(index, frame, now);
@@ -188,7 +198,7 @@ inline void HandoffReceiver::on_frame(std::size_t index, wire::Frame frame, Time
 
 // An offer that is not fit ends its link alone, so that a stray connection harms nobody; when it is
 // the first one, there is no hand-off either.
-inline void HandoffReceiver::take_offer(Link& link, const wire::Frame& frame, TimePoint now) {
+inline void HandoffReceiver::bind(Link& link, const wire::Frame& frame, TimePoint now) {
   link.address = frame.header.address;
   const bool first = state_ == State::kWaiting;
   const Status fit = check_offer(frame);
@@ -205,7 +215,7 @@ inline void HandoffReceiver::take_offer(Link& link, const wire::Frame& frame, Ti
   progress_ = now;
   if (first) {
     state_ = State::kDeciding;
-    events_.push_back(OfferEvent{});
+    offer_due_ = true;
   } else if (state_ == State::kReceiving) {
     send_accept(link);
   }
@@ -344,9 +354,8 @@ inline Status HandoffReceiver::handle_first_token(Bytes payload) {
                                            ? "a second FIRST_TOKEN of one hand-off"
                                            : "FIRST_TOKEN, but the offer has no decode order");
   }
-  KVFERRY_ASSIGN(wire::FirstToken token, wire::parse_first_token(payload));
+  KVFERRY_ASSIGN(first_token_, wire::parse_first_token(payload));
   first_token_came_ = true;
-  events_.push_front(FirstTokenEvent{std::move(token)});
   return {};
 }
 
@@ -396,8 +405,7 @@ inline Status HandoffReceiver::handle_block(std::size_t index, wire::Frame& fram
   }
   link.digest.add(link.address.source, block, frame.header.payload_hash);
   link.payload_bytes += bytes;
-  ++blocks_waiting_;
-  events_.push_back(BlockEvent{index, range, std::move(frame.payload)});
+  blocks_.push_back(BlockEvent{index, range, std::move(frame.payload)});
   return {};
 }
 
@@ -437,20 +445,30 @@ inline bool HandoffReceiver::all_ended() const {
 }
 
 inline void HandoffReceiver::commit_if_complete() {
-  if (state_ != State::kReceiving || !all_ended() || blocks_out_ + blocks_waiting_ > 0) return;
+  if (state_ != State::kReceiving || !all_ended()) return;
+  if (blocks_out_ > 0 || !blocks_.empty()) return;
   state_ = State::kCommitting;
-  events_.push_back(CommitEvent{});
+  commit_due_ = true;
 }
 
-inline std::optional<HandoffReceiver::Event> HandoffReceiver::take_event() {
-  if (events_.empty()) return std::nullopt;
-  Event event = std::move(events_.front());
-  events_.pop_front();
-  if (std::holds_alternative<BlockEvent>(event)) {
-    --blocks_waiting_;
-    ++blocks_out_;
-  }
-  return event;
+inline bool HandoffReceiver::take_offer() {
+  return std::exchange(offer_due_, false);
+}
+
+inline std::optional<wire::FirstToken> HandoffReceiver::take_first_token() {
+  return std::exchange(first_token_, std::nullopt);
+}
+
+inline std::optional<HandoffReceiver::BlockEvent> HandoffReceiver::take_block() {
+  if (blocks_.empty()) return std::nullopt;
+  BlockEvent block = std::move(blocks_.front());
+  blocks_.pop_front();
+  ++blocks_out_;
+  return block;
+}
+
+inline bool HandoffReceiver::take_commit() {
+  return std::exchange(commit_due_, false);
 }
 
 inline void HandoffReceiver::block_written(const BlockEvent& block) {
@@ -502,7 +520,7 @@ inline void HandoffReceiver::on_tick(TimePoint now) {
   if (is_over()) return;
   for (Link& link : links_) {
     if (link.error || !link.reachable) continue;
-    if (link.watch.is_silent(now) && state_ != State::kCommitting) {
+    if (link.watch.is_silent(now) && awaits_frames()) {
       const Error silent = link.watch.silence_error("sender");
       if (!link.bound) {
         refuse_link(link, silent);
@@ -516,7 +534,8 @@ inline void HandoffReceiver::on_tick(TimePoint now) {
       link.watch.sent(now);
     }
   }
-  if (state_ == State::kReceiving && now - progress_ >= options_.timeouts.stall) {
+  if (state_ == State::kReceiving && awaits_frames() &&
+      now - progress_ >= options_.timeouts.stall) {
     fail(Error(ErrorCode::kTimeout, "no block, and no end, came in " +
                                         std::to_string(options_.timeouts.stall.count()) + " ms"));
   }
@@ -557,8 +576,9 @@ inline void HandoffReceiver::refuse_link(Link& link, const Error& error) {
 inline void HandoffReceiver::fail(const Error& error, const Link* told_by, bool cancelled) {
   state_ = State::kFailed;
   error_ = error;
-  events_.clear();
-  blocks_waiting_ = 0;
+  offer_due_ = false;
+  first_token_.reset();
+  blocks_.clear();
   for (Link& link : links_) {
     link.out.clear();
     if (!link.bound || !link.reachable || &link == told_by || link.error) continue;

@@ -12,8 +12,8 @@ namespace kvferry {
 struct HandoffTimeouts {
   using Duration = std::chrono::milliseconds;
   Duration accept{30000};   // from the offer to its answer
-  Duration ping{3000};      // after so long without a frame from the peer it is asked for one
-  Duration silence{12000};  // without any frame from the peer it is taken for dead
+  Duration ping{3000};      // after so long without anything to send a PING is sent
+  Duration silence{12000};  // without a byte from the peer it is taken for dead
   Duration stall{300000};   // a living peer that makes no progress: no block, no credit, no end
   Duration commit{60000};   // from the sender's END to COMMITTED
 };

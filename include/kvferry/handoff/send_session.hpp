@@ -1,14 +1,26 @@
 // SendSession: hands one cache over a connection while it is still being computed.
 #pragma once
 
+#include <algorithm>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "kvferry/cache/source_sink.hpp"
+#include "kvferry/codec/block.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/handoff/connection.hpp"
 #include "kvferry/handoff/report.hpp"
+#include "kvferry/handoff/sender.hpp"
+#include "kvferry/handoff/session_thread.hpp"
 #include "kvferry/wire/messages.hpp"
 
 namespace kvferry {
@@ -61,9 +73,270 @@ class SendSession {
   HandoffReport report() const;
 
  private:
-  struct State;
-  explicit SendSession(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  SendSession(Connection& connection, const KvSource& source, HandoffSender machine,
+              std::uint8_t profile, const SenderOptions& options);
+  Status start_threads(std::uint32_t encoders);
+  void stop();
+  void read_frames();
+  void write_frames();
+  void run_encoder();
+  void encode_blocks();
+  // Reads and encodes one block into `block`. The buffers are the thread's own.
+  struct EncodeBuffers {
+    explicit EncodeBuffers(const KvGeometry& geometry) : encoder(geometry) {}
+    BlockEncoder encoder;
+    std::vector<std::uint8_t> rows;
+    std::vector<std::uint8_t> coded;
+    HandoffReport report;  // of the block that was made last
+  };
+  Result<OutgoingFrame> make_block(const KvRange& range, EncodeBuffers& buffers) const;
+  // The mutex is held for these.
+  HandoffReport report_now() const;
+  void note_state();
+
+  Connection& connection_;
+  const KvSource& source_;
+  const std::uint8_t profile_;
+  const SenderOptions options_;
+  const TimePoint started_ = Deadline::Clock::now();
+  const std::uint64_t sent_before_;
+  const std::uint64_t received_before_;
+
+  mutable std::mutex mutex_;  // of what follows
+  std::condition_variable changed_;
+  HandoffSender machine_;
+  HandoffReport report_;
+  std::optional<TimePoint> ending_since_;
+  std::optional<TimePoint> over_since_;
+  bool writer_done_ = false;
+
+  std::vector<std::thread> threads_;
 };
+
+inline Result<std::unique_ptr<SendSession>> SendSession::start(Connection& connection,
+                                                               const KvSource& source,
+                                                               wire::Offer offer,
+                                                               const SendOptions& options) {
+  SenderOptions machine_options;
+  machine_options.address = {connection.next_handoff(), options.epoch, options.source};
+  machine_options.sends_first_token = options.sends_first_token;
+  machine_options.max_payload = std::min(connection.peer_hello().max_payload, wire::kMaxPayload);
+  machine_options.pending_bytes = options.pending_bytes;
+  machine_options.timeouts = options.timeouts;
+  const std::uint8_t profile = offer.profile;
+  KVFERRY_ASSIGN(HandoffSender machine,
+                 HandoffSender::create(std::move(offer), source.geometry(), machine_options,
+                                       Deadline::Clock::now()));
+  std::unique_ptr<SendSession> session(
+      new SendSession(connection, source, std::move(machine), profile, machine_options));
+  KVFERRY_TRY(session->start_threads(std::max(options.encode_threads, 1u)));
+  return session;
+}
+
+inline SendSession::SendSession(Connection& connection, const KvSource& source,
+                                HandoffSender machine, std::uint8_t profile,
+                                const SenderOptions& options)
+    : connection_(connection),
+      source_(source),
+      profile_(profile),
+      options_(options),
+      sent_before_(connection.bytes_sent()),
+      received_before_(connection.bytes_received()),
+      machine_(std::move(machine)) {}
+
+inline SendSession::~SendSession() {
+  cancel(Error(ErrorCode::kCancelled, "the sender gave up"));
+  stop();
+}
+
+inline Status SendSession::start_threads(std::uint32_t encoders) {
+  try {
+    threads_.emplace_back([this] { read_frames(); });
+    threads_.emplace_back([this] { write_frames(); });
+    for (std::uint32_t i = 0; i < encoders; ++i) threads_.emplace_back([this] { run_encoder(); });
+  } catch (const std::system_error& e) {
+    return Error(ErrorCode::kResourceExhausted,
+                 std::string("hand-off: no thread can be started: ") + e.what());
+  }
+  return {};
+}
+
+inline void SendSession::stop() {
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  connection_.retire(options_.address.handoff);
+}
+
+inline void SendSession::note_state() {
+  const TimePoint now = Deadline::Clock::now();
+  if (machine_.state() == HandoffSender::State::kEnding && !ending_since_) ending_since_ = now;
+  if (machine_.is_over() && !over_since_) over_since_ = now;
+  changed_.notify_all();
+}
+
+inline Status SendSession::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Status status = machine_.publish(layer, begin, end);
+  note_state();
+  return status;
+}
+
+inline Status SendSession::send_first_token(const wire::FirstToken& token) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Status status = machine_.send_first_token(token);
+  note_state();
+  return status;
+}
+
+inline Result<wire::Accept> SendSession::accepted() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return machine_.accept() || machine_.is_over(); });
+  if (machine_.accept()) return *machine_.accept();
+  return machine_.error();
+}
+
+inline Result<HandoffReceipt> SendSession::finish() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return machine_.is_over(); });
+  if (machine_.state() == HandoffSender::State::kFailed) return machine_.error();
+  const wire::Committed& committed = machine_.committed();
+  return HandoffReceipt{KvCommit{committed.generation, committed.length}, report_now()};
+}
+
+inline void SendSession::cancel(const Error& reason) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  machine_.cancel(reason);
+  note_state();
+}
+
+inline HandoffReport SendSession::report() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return report_now();
+}
+
+inline HandoffReport SendSession::report_now() const {
+  HandoffReport report = report_;
+  const TimePoint end = over_since_ ? *over_since_ : Deadline::Clock::now();
+  report.blocks = machine_.blocks_sent();
+  report.payload_bytes = machine_.payload_bytes_sent();
+  report.sent_bytes = connection_.bytes_sent() - sent_before_;
+  report.wire_bytes = report.sent_bytes + connection_.bytes_received() - received_before_;
+  if (ending_since_) report.commit_seconds = seconds_between(*ending_since_, end);
+  report.total_seconds = seconds_between(started_, end);
+  return report;
+}
+
+// Also the clock of the state machine: it ticks whenever nothing comes for a while.
+inline void SendSession::read_frames() {
+  std::uint64_t bytes_before = connection_.bytes_received();
+  for (;;) {
+    const TimePoint waiting_since = Deadline::Clock::now();
+    auto frame = connection_.receive_any(Deadline(waiting_since + kTick));
+    const TimePoint now = Deadline::Clock::now();
+    std::unique_lock<std::mutex> lock(mutex_);
+    report_.receive_seconds += seconds_between(waiting_since, now);
+    if (machine_.is_over()) {
+      if (frame.ok()) connection_.unreceive(*std::move(frame));
+    } else if (frame.ok()) {
+      machine_.on_frame(*frame, now);
+    } else if (frame.error().code == ErrorCode::kTimeout) {
+      if (connection_.bytes_received() != bytes_before) machine_.on_bytes(now);
+    } else if (is_broken(frame.error().code)) {
+      machine_.on_broken(frame.error());
+    } else {
+      machine_.on_malformed(frame.error());
+    }
+    bytes_before = connection_.bytes_received();
+    machine_.on_tick(now);
+    note_state();
+    if (!machine_.is_over()) continue;
+    // What is left to tell the peer is told, unless it does not listen.
+    if (!changed_.wait_for(lock, kFarewell, [this] { return writer_done_; })) connection_.close();
+    return;
+  }
+}
+
+inline void SendSession::write_frames() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    const auto frame = machine_.take_frame(Deadline::Clock::now());
+    if (!frame && machine_.is_over()) break;
+    if (!frame) {
+      changed_.wait(lock);
+      continue;
+    }
+    note_state();
+    lock.unlock();
+    const TimePoint sending_since = Deadline::Clock::now();
+    const Status sent = connection_.send_frame(frame->header, frame->head, frame->tail,
+                                               Deadline(sending_since + options_.timeouts.stall));
+    const double seconds = seconds_between(sending_since, Deadline::Clock::now());
+    lock.lock();
+    if (frame->header.type == wire::MessageType::kBlock) report_.send_seconds += seconds;
+    if (!sent.ok()) {
+      machine_.on_broken(sent.error());
+      break;
+    }
+  }
+  writer_done_ = true;
+  note_state();
+}
+
+inline void SendSession::run_encoder() {
+  const Status ran = without_exceptions([this] {
+    encode_blocks();
+    return Status();
+  });
+  if (!ran.ok()) cancel(ran.error());
+}
+
+inline void SendSession::encode_blocks() {
+  EncodeBuffers buffers(source_.geometry());
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!machine_.is_over()) {
+    const auto range = machine_.take_block();
+    if (!range) {
+      changed_.wait(lock);
+      continue;
+    }
+    lock.unlock();
+    buffers.report = {};
+    auto block = without_exceptions([&] { return make_block(*range, buffers); });
+    lock.lock();
+    report_.raw_bytes += buffers.rows.size();
+    report_.read_seconds += buffers.report.read_seconds;
+    report_.encode_seconds += buffers.report.encode_seconds;
+    report_.side_bytes += buffers.report.side_bytes;
+    report_.symbol_bytes += buffers.report.symbol_bytes;
+    if (block.ok()) {
+      machine_.block_encoded(*range, *std::move(block));
+    } else {
+      machine_.block_failed(block.error());
+    }
+    note_state();
+  }
+}
+
+inline Result<OutgoingFrame> SendSession::make_block(const KvRange& range,
+                                                     EncodeBuffers& buffers) const {
+  const KvGeometry& geometry = source_.geometry();
+  const TimePoint begin = Deadline::Clock::now();
+  buffers.rows.resize(range.tokens() * geometry.row_bytes());
+  KVFERRY_TRY(source_.read(range, buffers.rows));
+  const TimePoint read = Deadline::Clock::now();
+  buffers.coded.resize(maximum_encoded_size(geometry, range.tokens()));
+  BlockSpec spec;
+  spec.profile = static_cast<Profile>(profile_);
+  spec.range = range;
+  KVFERRY_ASSIGN(const BlockSize size, buffers.encoder.encode(spec, buffers.rows, buffers.coded));
+  const TimePoint encoded = Deadline::Clock::now();
+  buffers.report.read_seconds = seconds_between(begin, read);
+  buffers.report.encode_seconds = seconds_between(read, encoded);
+  buffers.report.side_bytes = size.side;
+  buffers.report.symbol_bytes = size.symbols;
+  const Bytes coded = Bytes(buffers.coded).first(size.total());
+  return outgoing_block(options_.address, range, profile_,
+                        std::vector<std::uint8_t>(coded.begin(), coded.end()));
+}
 
 }  // namespace kvferry

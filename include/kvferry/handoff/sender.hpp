@@ -54,8 +54,10 @@ class HandoffSender {
   void on_bytes(TimePoint now) { watch_.heard(now); }
   // To be called several times a second.
   void on_tick(TimePoint now);
-  // The connection is gone, or the peer's bytes are no frames: `error` says which.
+  // The connection is gone.
   void on_broken(const Error& error) { fail(while_state(error)); }
+  // The peer's bytes are no frames: it is told, if it listens.
+  void on_malformed(const Error& error);
 
   // The contract of SendSession.
   Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end);
@@ -201,10 +203,13 @@ inline void HandoffSender::on_frame(const wire::Frame& frame, TimePoint now) {
   if (is_over()) return;
   watch_.heard(now);
   const Status handled = handle(frame, now);
-  if (!handled.ok() && !is_over()) {
-    urgent_.push_back(outgoing_error(options_.address, handled.error()));
-    fail(handled.error());
-  }
+  if (!handled.ok()) on_malformed(handled.error());
+}
+
+inline void HandoffSender::on_malformed(const Error& error) {
+  if (is_over()) return;
+  urgent_.push_back(outgoing_error(options_.address, error));
+  fail(error);
 }
 
 inline Status HandoffSender::handle(const wire::Frame& frame, TimePoint now) {
