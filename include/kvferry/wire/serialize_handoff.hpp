@@ -202,8 +202,7 @@ void block_head(Io& io, Block& m) {
   io.require(m.tokens >= 1 && m.tokens <= kMaxBlockTokens, "tokens",
              "is " + std::to_string(m.tokens) + ", not in [1, 256]");
   io.integer("begin", m.begin);
-  io.require(m.begin <= kMaxTokens - kMaxBlockTokens || m.begin + m.tokens <= kMaxTokens, "begin",
-             "is above the cap on tokens");
+  io.require(m.begin <= kMaxTokens - m.tokens, "begin", "is above the cap on tokens");
 }
 
 template <typename Io>
