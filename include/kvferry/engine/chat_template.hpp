@@ -1,7 +1,7 @@
 // ChatTemplate: messages to the prompt text that a model was trained on.
 #pragma once
 
-#include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,40 +12,37 @@
 
 namespace kvferry {
 
-// The common forms. A model's Jinja source is recognised by what it writes, not run.
-enum class ChatForm : std::uint8_t {
-  kChatMl,  // <|im_start|>role\n…<|im_end|>\n
-  kLlama2,  // [INST] <<SYS>>\n…\n<</SYS>>\n\n… [/INST] … </s>
-  kLlama3,  // <|start_header_id|>role<|end_header_id|>\n\n…<|eot_id|>
-  kZephyr,  // <|role|>\n…</s>\n
-};
-
-// Renders as the model's own template does for plain messages (no tools, no images): its default
-// system message included, white space trimmed where the template trims it.
+// Runs the Jinja template that comes with a model: the part of Jinja that chat templates use, with
+// white space and variables as Transformers has them for plain messages (no tools, no documents; a
+// template that asks for today's date gets its own fixed one). What a template needs beyond that is
+// an error, never a prompt that is slightly wrong. Templates come from files and may be hostile: a
+// run is bounded in time, memory and stack. Immutable; any number of threads may use one.
 class ChatTemplate {
  public:
-  // From vocabulary.chat_template. kUnsupported for a form that is none of ChatForm, kNotFound when
-  // the model has no template; both suggest to pass the prompt as it is (--raw).
+  // Reads vocabulary.chat_template. kNotFound when the model has none, kUnsupported when it has
+  // something that cannot be read; both messages suggest to pass the prompt as it is (--raw).
   static Result<ChatTemplate> from(const Vocabulary& vocabulary);
 
-  ChatForm form() const { return form_; }
-
-  // The prompt text, bos included where the template writes it. With `add_generation_prompt` the
-  // text ends where the assistant's answer begins. kInvalidArgument for no message, an unknown
-  // role, or an order that the template refuses (a system message that is not the first; Llama 2:
-  // user and assistant in turn).
+  // The prompt text. With `add_generation_prompt` it ends where the assistant's answer begins.
+  // kInvalidArgument for no message, an unknown role, or messages that the template refuses (e.g.
+  // roles that do not alternate); kUnsupported and kResourceExhausted for a template that this
+  // cannot run.
   Result<std::string> render(Span<const ChatMessage> messages,
                              bool add_generation_prompt = true) const;
 
  private:
-  ChatTemplate() = default;
-
-  ChatForm form_ = ChatForm::kChatMl;
+  friend Result<std::vector<TokenId>> tokenize_chat(const Tokenizer&, const ChatTemplate&,
+                                                    Span<const ChatMessage>, bool);
+  struct Program;
+  explicit ChatTemplate(std::shared_ptr<const Program> program);
+  std::shared_ptr<const Program> program_;
 };
 
-// Renders and tokenises: the template's own markers are parsed as special tokens, control tokens
-// spelled out inside a message are not, and bos is there exactly once where the model wants it.
-Result<std::vector<TokenId>> tokenize_chat(const Tokenizer& tokenizer, const ChatTemplate& form,
+// Renders and tokenises. The template's own markers are control tokens; control tokens spelled out
+// in a message stay text, so that a message cannot speak as another role. bos comes first exactly
+// once if the vocabulary adds one or the template writes it. Errors are those of both.
+Result<std::vector<TokenId>> tokenize_chat(const Tokenizer& tokenizer,
+                                           const ChatTemplate& chat_template,
                                            Span<const ChatMessage> messages,
                                            bool add_generation_prompt = true);
 
