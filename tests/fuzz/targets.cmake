@@ -1,3 +1,10 @@
 # The fuzz targets, one kvferry_fuzz_target(…) each; corpora are committed under tests/fuzz/corpus.
 kvferry_fuzz_target(gguf SOURCES gguf_fuzz.cpp LIBRARIES kvferry::engine
                     CORPUS corpus/gguf ../golden/tiny/bad)
+kvferry_fuzz_target(wire SOURCES wire_fuzz.cpp LIBRARIES kvferry::core
+                    CORPUS corpus/wire ../golden/wire/good ../golden/wire/bad)
+target_include_directories(fuzz_wire PRIVATE ${PROJECT_SOURCE_DIR})
+kvferry_fuzz_target(session SOURCES session_fuzz.cpp LIBRARIES kvferry::core
+                    CORPUS corpus/session ../golden/wire/session)
+target_include_directories(fuzz_session PRIVATE ${PROJECT_SOURCE_DIR})
+kvferry_fuzz_target(codec SOURCES codec_fuzz.cpp LIBRARIES kvferry::core CORPUS corpus/codec)

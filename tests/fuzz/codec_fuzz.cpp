@@ -1,0 +1,90 @@
+// Decodes arbitrary bytes as a codec block. The first three bytes choose the receiver's element
+// type, the plane and the position offset; the rest is the block. What decodes must be of the size
+// asked for, decode the same a second time, and, encoded losslessly, come back bit by bit within
+// the bound that was stated beforehand.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <vector>
+
+#include "kvferry/codec/block.hpp"
+#include "kvferry/codec/block_format.hpp"
+
+using namespace kvferry;
+
+namespace {
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+KvGeometry geometry_of_type(ElementType type) {
+  KvGeometry g;
+  g.layers = 2;
+  g.kv_heads = 2;
+  g.head_dim = 40;  // a whole group and a short one
+  g.type = type;
+  g.rope.layout = RopeLayout::kSplitHalves;
+  g.rope.inverse_frequency = {1.0f, 0.25f, 0.01f};
+  return g;
+}
+
+std::vector<std::uint8_t> encoded(BlockEncoder& encoder, const KvGeometry& g, Profile profile,
+                                  const KvRange& range, const std::vector<std::uint8_t>& rows) {
+  const std::size_t most = maximum_encoded_size(g, range.tokens());
+  std::vector<std::uint8_t> out(most);
+  BlockSpec spec;
+  spec.profile = profile;
+  spec.range = range;
+  const Result<BlockSize> size = encoder.encode(spec, rows, out);
+  require(size.ok() && size->total() <= most);
+  out.resize(size->total());
+  return out;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size < 3) return 0;
+  const KvGeometry g = geometry_of_type(static_cast<ElementType>(data[0] % 3));
+  const Bytes block(data + 3, size - 3);
+  BlockTarget target;
+  target.range.plane = static_cast<Plane>(data[1] % 2);
+  target.position_offset = static_cast<std::int8_t>(data[2]);
+
+  // Coordinates that the block itself claims, so that its content is reached.
+  const Result<BlockHeader> header = parse_block_header(block);
+  if (!header.ok()) {
+    require(!header.error().message.empty());
+    return 0;
+  }
+  target.range.layer = header->layer % 2;
+  const std::int64_t begin = header->begin + target.position_offset;
+  if (begin < 0 || begin > 0xfffffeffLL) return 0;
+  target.range.begin = static_cast<std::uint32_t>(begin);
+  target.range.end = target.range.begin + header->tokens;
+
+  static BlockDecoder decoders[] = {BlockDecoder(geometry_of_type(ElementType::kF16)),
+                                    BlockDecoder(geometry_of_type(ElementType::kBF16)),
+                                    BlockDecoder(geometry_of_type(ElementType::kF32))};
+  BlockDecoder& decoder = decoders[data[0] % 3];
+  std::vector<std::uint8_t> rows(header->tokens * g.row_bytes());
+  const Status status = decoder.decode(target, block, rows);
+  if (!status.ok()) {
+    require(!status.error().message.empty());
+    return 0;
+  }
+  std::vector<std::uint8_t> again(rows.size());
+  require(BlockDecoder(g).decode(target, block, again).ok() && again == rows);
+
+  BlockEncoder encoder(g);
+  target.position_offset = 0;
+  for (const Profile profile : {Profile::kRaw, Profile::kLossless}) {
+    const auto bytes = encoded(encoder, g, profile, target.range, rows);
+    require(decoder.decode(target, bytes, again).ok() && again == rows);
+    require(bytes == encoded(encoder, g, profile, target.range, rows));
+  }
+  require(
+      decoder.decode(target, encoded(encoder, g, Profile::kHigh, target.range, rows), again).ok());
+  return 0;
+}
