@@ -97,7 +97,7 @@ std::vector<GoldenFile> golden_sessions() {
   changed("block_coded", ErrorCode::kMalformed, "coded bytes of an unknown method",
           [](Frames& s) { s.frames[1].payload[kBlockHeadBytes + 2] = 9; });
   changed(
-      "end_count", ErrorCode::kMismatch, "END counts one block more",
+      "end_count", ErrorCode::kIncomplete, "END counts one block more",
       [](Frames& s) { s.frames[5].payload[0] += 1; }, false);
   changed(
       "end_digest", ErrorCode::kChecksum, "the digest is wrong",

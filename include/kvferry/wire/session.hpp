@@ -261,10 +261,10 @@ inline Status SessionReader::take_end(const Frame& frame) {
   KVFERRY_ASSIGN(const End end, parse_end(frame.payload));
   KVFERRY_TRY(coverage_.complete(layers_, tokens_));
   if (end.blocks != digest_.blocks() || end.payload_bytes != payload_bytes_) {
-    return Error(ErrorCode::kMismatch, "END counts " + std::to_string(end.blocks) + " blocks of " +
-                                           std::to_string(end.payload_bytes) + " bytes; " +
-                                           std::to_string(digest_.blocks()) + " of " +
-                                           std::to_string(payload_bytes_) + " came");
+    return Error(ErrorCode::kIncomplete, "END counts " + std::to_string(end.blocks) +
+                                             " blocks of " + std::to_string(end.payload_bytes) +
+                                             " bytes; " + std::to_string(digest_.blocks()) +
+                                             " of " + std::to_string(payload_bytes_) + " came");
   }
   if (end.digest != digest_.value()) {
     return Error(ErrorCode::kChecksum, "the digest of END is not that of the blocks that came");
