@@ -78,11 +78,15 @@ std::string first_values(const GgufEntry& entry, std::uint64_t limit, Text text)
   return out;
 }
 
+// A key or name, in quotes only when something in it had to be escaped or cut.
+std::string label(std::string_view name) {
+  const std::string safe = quoted(name, kTextBytes);
+  return safe.size() == name.size() + 2 ? std::string(name) : safe;
+}
+
 std::string text_line(const GgufEntry& entry) {
   const auto text = [](std::string_view s) { return quoted(s, kTextBytes); };
-  // Keys are printed bare unless something in them needs quoting.
-  std::string key = quoted(entry.key, kTextBytes);
-  if (key.size() == entry.key.size() + 2) key = std::string(entry.key);
+  const std::string key = label(entry.key);
   if (entry.type != GgufType::kArray) return "  " + key + " = " + first_values(entry, 1, text);
   const char* const more = entry.count > kTextValues ? ", …" : "";
   return "  " + key + " = [" + first_values(entry, kTextValues, text) + more + "] (" +
@@ -94,12 +98,10 @@ std::string text_line(const GgufTensor& tensor) {
   for (std::uint32_t d = 0; d < tensor.dimension_count; ++d) {
     shape += (d == 0 ? "" : " x ") + std::to_string(tensor.dimensions[d]);
   }
-  char columns[64];
+  char columns[128];
   std::snprintf(columns, sizeof columns, "  %-8s %-20s %12llu  ", find_ggml_type(tensor.type)->name,
                 shape.c_str(), static_cast<unsigned long long>(tensor.data.size()));
-  std::string name = quoted(tensor.name, kTextBytes);
-  if (name.size() == tensor.name.size() + 2) name = std::string(tensor.name);
-  return columns + name;
+  return columns + label(tensor.name);
 }
 
 std::string layout_name(RopeLayout layout) {

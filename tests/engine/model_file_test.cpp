@@ -291,8 +291,8 @@ TEST_CASE("tensors of the wrong shape or type are named") {
   refused(b, ErrorCode::kMalformed, {"token_embd.weight", "16 x 10", "32 x any"});
   b = model_builder("llama").f32_tensor("output.weight", {32, 11});
   refused(b, ErrorCode::kMalformed, {"output.weight", "32 x 11", "32 x 10"});
-  b = model_builder("llama").f32_tensor("blk.0.ffn_up.weight", {32, 32, 2});
-  refused(b, ErrorCode::kMalformed, {"blk.0.ffn_up.weight", "32 x 32 x 2"});
+  b = model_builder("llama").f32_tensor("blk.0.ffn_up.weight", {32, 64, 2});
+  refused(b, ErrorCode::kMalformed, {"blk.0.ffn_up.weight", "32 x 64 x 2"});
   // IQ4_NL is GGML's, but not ours.
   b = model_builder("llama").tensor(
       {"blk.0.ffn_up.weight", {32, 64}, 20, std::string(64 * 18, 0), 0});
