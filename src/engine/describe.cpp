@@ -204,7 +204,7 @@ std::string describe(const ModelFile& model) {
 }
 
 std::string describe_json(const GgufFile& file) {
-  return "{\"gguf\": " + gguf_json(file) + "}\n";
+  return "{\"gguf\": " + gguf_json(file) + "}";
 }
 
 std::string describe_json(const ModelFile& model) {
@@ -217,7 +217,7 @@ std::string describe_json(const ModelFile& model) {
   return out + ", \"norm_epsilon\": " + decimal(static_cast<double>(c.norm_epsilon)) +
          ", \"tied\": " + (model.weights().tied ? "true" : "false") +
          "}, \"identity\": " + identity_json(identity_of(model)) +
-         ", \"gguf\": " + gguf_json(model.gguf()) + "}\n";
+         ", \"gguf\": " + gguf_json(model.gguf()) + "}";
 }
 
 }  // namespace kvferry

@@ -35,7 +35,7 @@ inline std::size_t utf8_length(std::string_view text) {
 // `text` on one line in double quotes. Control characters and invalid UTF-8 become \n, \t or \xNN;
 // after `limit` bytes of text it is cut, with "…" before the closing quote.
 inline std::string quoted(std::string_view text, std::size_t limit = 80) {
-  static const char* const kHex = "0123456789abcdef";
+  static constexpr const char* kHex = "0123456789abcdef";
   std::string out = "\"";
   std::size_t i = 0;
   while (i < text.size()) {

@@ -14,9 +14,9 @@ std::string describe(const GgufFile& file);
 // The same with the model's configuration and identity in front.
 std::string describe(const ModelFile& model);
 
-// One JSON object: {"gguf": {"version", "alignment", "bytes", "data_offset", "metadata": {key:
-// value}, "tensors": [{"name", "type", "dimensions", "offset", "bytes"}]}}. Arrays of more than
-// 16 values become {"type", "count", "first": [...]}.
+// One JSON object, without a newline behind it: {"gguf": {"version", "alignment", "bytes",
+// "data_offset", "metadata": {key: value}, "tensors": [{"name", "type", "dimensions", "offset",
+// "bytes"}]}}. Arrays of more than 16 values become {"type", "count", "first": [...]}.
 std::string describe_json(const GgufFile& file);
 // The same with "config" and "identity".
 std::string describe_json(const ModelFile& model);

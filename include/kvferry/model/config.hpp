@@ -30,7 +30,7 @@ struct ModelConfig {
   std::uint32_t hidden = 0;    // width of the residual stream
   std::uint32_t ffn = 0;       // width between gate/up and down
   std::uint32_t vocab = 0;
-  std::uint32_t context_length = 0;  // tokens that the model was made for
+  std::uint32_t context_length = 0;  // most tokens of a sequence
   float norm_epsilon = 1e-5f;        // RMSNorm
   RopeSpec rope;
 };

@@ -61,7 +61,7 @@ inline std::string comparable_name(const std::string& text) {
     }
   }
   // A suffix that ends in another one comes before it.
-  static const char* const kSuffixes[] = {
+  static constexpr const char* kSuffixes[] = {
       "gguf", "bf16", "f32",  "f16",  "fp32", "fp16", "q80", "q40",   "q41",  "q50",
       "q51",  "q2k",  "q3k",  "q3ks", "q3km", "q3kl", "q4k", "q4ks",  "q4km", "q4kl",
       "q5k",  "q5ks", "q5km", "q5kl", "q6k",  "q6kl", "q8",  "iq4xs", "iq4nl"};
