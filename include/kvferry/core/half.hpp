@@ -34,33 +34,35 @@ inline bool operator==(BFloat16 a, BFloat16 b) {
   return a.bits == b.bits;
 }
 
+// Both directions choose between values that are computed in any case, so that loops over them
+// vectorise. Magnitudes are compared as signed integers, which every instruction set can do.
 inline float to_float(Half h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h.bits & 0x8000u) << 16;
-  const std::uint32_t magnitude = h.bits & 0x7fffu;
-  if (magnitude >= 0x7c00u) {  // infinity, NaN
-    const std::uint32_t quiet = magnitude > 0x7c00u ? 0x400000u : 0u;
-    return float_from_bits(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13 | quiet);
-  }
-  if (magnitude >= 0x0400u) return float_from_bits(sign | ((magnitude << 13) + 0x38000000u));
-  // Subnormal: magnitude * 2^-24, exact in float.
-  return float_from_bits(sign | float_bits(static_cast<float>(magnitude) * 5.9604644775390625e-8f));
+  const std::int32_t magnitude = h.bits & 0x7fff;
+  const std::uint32_t shifted = static_cast<std::uint32_t>(magnitude) << 13;
+  const std::uint32_t normal = shifted + 0x38000000u;
+  const std::uint32_t subnormal =  // magnitude * 2^-24, exact
+      float_bits(static_cast<float>(magnitude) * 5.9604644775390625e-8f);
+  const std::uint32_t special = 0x7f800000u | shifted | (magnitude > 0x7c00 ? 0x400000u : 0u);
+  std::uint32_t bits = magnitude < 0x0400 ? subnormal : normal;
+  bits = magnitude >= 0x7c00 ? special : bits;
+  return float_from_bits(sign | bits);
 }
 
 inline Half to_half(float f) {
   const std::uint32_t u = float_bits(f);
-  const std::uint16_t sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
+  const std::uint32_t sign = (u >> 16) & 0x8000u;
   const std::uint32_t magnitude = u & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) {
-    return Half{static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu))};
-  }
-  if (magnitude >= 0x477ff000u)
-    return Half{static_cast<std::uint16_t>(sign | 0x7c00u)};  // >= 65520
-  if (magnitude < 0x38800000u) {  // below 2^-14: the sum 0.5 + f rounds f to a multiple of 2^-24
-    const float shifted = float_from_bits(magnitude) + 0.5f;
-    return Half{static_cast<std::uint16_t>(sign | (float_bits(shifted) - 0x3f000000u))};
-  }
+  const std::int32_t order = static_cast<std::int32_t>(magnitude);
   const std::uint32_t odd = (magnitude >> 13) & 1u;
-  return Half{static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13))};
+  const std::uint32_t normal = (magnitude - 0x38000000u + 0xfffu + odd) >> 13;
+  // Below 2^-14 the sum 0.5 + f rounds f to a multiple of 2^-24.
+  const std::uint32_t small = float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000u;
+  const std::uint32_t nan = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+  std::uint32_t bits = order < 0x38800000 ? small : normal;
+  bits = order >= 0x477ff000 ? 0x7c00u : bits;  // from 65520 on
+  bits = order > 0x7f800000 ? nan : bits;
+  return Half{static_cast<std::uint16_t>(sign | bits)};
 }
 
 inline float to_float(BFloat16 b) {
