@@ -61,24 +61,23 @@ void RopeTable::prepare(std::uint32_t begin, std::uint32_t tokens) {
   tokens_ = tokens;
 }
 
-template <bool kInverse>
-void RopeTable::apply(float* rows, std::uint32_t begin, std::uint32_t tokens, std::uint32_t heads) {
-  prepare(begin, tokens);
+// The layout and the direction are known when compiling, so that the loop over pairs vectorises.
+template <RopeLayout kLayout, bool kInverse>
+void RopeTable::apply(float* rows, std::uint32_t tokens, std::uint32_t heads) const {
+  constexpr bool kSplit = kLayout == RopeLayout::kSplitHalves;
   const std::size_t pairs = rope_.inverse_frequency.size();
-  const bool split = rope_.layout == RopeLayout::kSplitHalves;
-  const std::size_t stride = split ? 1 : 2;       // from one pair's first value to the next's
-  const std::size_t partner = split ? pairs : 1;  // from a pair's first value to its second
   for (std::size_t t = 0; t < tokens; ++t) {
     const float* cos = cos_.data() + t * pairs;
     const float* sin = sin_.data() + t * pairs;
     for (std::size_t h = 0; h < heads; ++h, rows += head_dim_) {
       for (std::size_t i = 0; i < pairs; ++i) {
-        float& a = rows[i * stride];
-        float& b = rows[i * stride + partner];
+        float& a = kSplit ? rows[i] : rows[2 * i];
+        float& b = kSplit ? rows[i + pairs] : rows[2 * i + 1];
         const float s = kInverse ? -sin[i] : sin[i];
         const float x = a;
-        a = x * cos[i] - b * s;
-        b = x * s + b * cos[i];
+        const float y = b;
+        a = x * cos[i] - y * s;
+        b = x * s + y * cos[i];
       }
     }
   }
@@ -86,11 +85,19 @@ void RopeTable::apply(float* rows, std::uint32_t begin, std::uint32_t tokens, st
 
 void RopeTable::rotate(float* rows, std::uint32_t begin, std::uint32_t tokens,
                        std::uint32_t heads) {
-  apply<false>(rows, begin, tokens, heads);
+  prepare(begin, tokens);
+  if (rope_.layout == RopeLayout::kSplitHalves)
+    apply<RopeLayout::kSplitHalves, false>(rows, tokens, heads);
+  else
+    apply<RopeLayout::kInterleaved, false>(rows, tokens, heads);
 }
 void RopeTable::unrotate(float* rows, std::uint32_t begin, std::uint32_t tokens,
                          std::uint32_t heads) {
-  apply<true>(rows, begin, tokens, heads);
+  prepare(begin, tokens);
+  if (rope_.layout == RopeLayout::kSplitHalves)
+    apply<RopeLayout::kSplitHalves, true>(rows, tokens, heads);
+  else
+    apply<RopeLayout::kInterleaved, true>(rows, tokens, heads);
 }
 
 }  // namespace kvferry

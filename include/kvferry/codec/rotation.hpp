@@ -30,8 +30,8 @@ class RopeTable {
 
  private:
   void prepare(std::uint32_t begin, std::uint32_t tokens);
-  template <bool kInverse>
-  void apply(float* rows, std::uint32_t begin, std::uint32_t tokens, std::uint32_t heads);
+  template <RopeLayout kLayout, bool kInverse>
+  void apply(float* rows, std::uint32_t tokens, std::uint32_t heads) const;
 
   RopeSpec rope_;
   std::uint32_t head_dim_;
