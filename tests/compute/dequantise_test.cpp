@@ -49,6 +49,7 @@ Golden golden(TensorType type) {
 
 std::vector<std::uint32_t> bits(const std::vector<float>& values) {
   std::vector<std::uint32_t> out;
+  out.reserve(values.size());
   for (const float v : values) out.push_back(float_bits(v));
   return out;
 }

@@ -116,7 +116,8 @@ TEST_CASE("YaRN by dimensions") {
   for (int i0 = 0; i0 < dimensions; i0 += 2) {
     const double extrapolated = std::pow(base, -static_cast<double>(i0) / dimensions);
     const double interpolated = 0.25 * extrapolated;
-    const double y = (i0 / 2 - start) / (end - start);
+    const int pair = i0 / 2;
+    const double y = (pair - start) / (end - start);
     const double mix = 1.0 - std::fmin(1.0, std::fmax(0.0, y));
     expected.push_back(interpolated * (1.0 - mix) + extrapolated * mix);
   }
