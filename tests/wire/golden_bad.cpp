@@ -277,8 +277,6 @@ void add_client(BadFrames& bad) {
           framed(MessageType::kAttach, ByteVector(15, 1)));
   bad.message("token_half_character", MessageType::kToken, "text ends inside a character",
               Token{0, 1, "\xe2\x82"});
-  bad.message("token_text_length", MessageType::kToken, "text has 4097 bytes",
-              Token{0, 1, std::string(4097, 'x')});
   const auto done = [&](const std::string& name, const std::string& why, auto change) {
     bad.changed("done_" + name, MessageType::kDone, why, example_done(), change);
   };

@@ -187,6 +187,7 @@ TEST_CASE("serialize() refuses what a peer would refuse, and appends nothing") {
   check_refused(Generate(), "GENERATE.text");
   check_refused(ErrorMessage{ErrorCode::kIo, std::string(5000, 'x')}, "ERROR.text");
   check_refused(Block(), "BLOCK.tokens");
+  check_refused(Token{0, 1, std::string(32769, 'x')}, "TOKEN.text");
 }
 
 TEST_CASE("An error of any text becomes a message that serializes") {

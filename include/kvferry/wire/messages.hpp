@@ -29,6 +29,7 @@ constexpr std::uint32_t kMaxTokenId = 0x7fffffff;
 constexpr std::uint32_t kBlockHeadBytes = 12;      // of a BLOCK payload, before the coded bytes
 constexpr std::uint32_t kMaxText = 4u << 20;       // bytes of prompt text
 constexpr std::uint32_t kMaxName = 256;            // bytes of a name, an address, a path tag
+constexpr std::uint32_t kMaxTokenText = 32768;     // bytes of text that one token completes
 constexpr std::uint32_t kMaxErrorText = 4096;      // bytes of an error message
 constexpr std::uint32_t kMaxParts = 64;            // rectangles in a coverage
 constexpr std::uint32_t kMaxResumeRanges = 65536;  // ranges in a resume map

@@ -54,13 +54,13 @@ template <typename Io>
 void fields(Io& io, Token& m) {
   io.integer("index", m.index);
   token_id(io, "token", m.token);
-  io.utf8("text", m.text, kMaxErrorText);
+  io.utf8("text", m.text, kMaxTokenText);
 }
 
 template <typename Io>
 void fields(Io& io, Done& m) {
   io.enumeration("reason", m.reason, FinishReason::kHandedOver);
-  io.utf8("text", m.text, kMaxErrorText);
+  io.utf8("text", m.text, kMaxTokenText);
   io.list("report", m.report, kMaxReportEntries, 12, [&](std::pair<std::string, double>& entry) {
     io.line("report.name", entry.first, kMaxName);
     io.require(!entry.first.empty(), "report.name", "is empty");

@@ -43,8 +43,9 @@ inline Offer session_offer(const ModelIdentity& identity, const KvGeometry& geom
   return offer;
 }
 
-// Writes `source` as a session: the offer, a block for each layer, plane and 256 tokens in this
-// order, the end. `output` gets the bytes in order; its error ends the writing. Memory: one block.
+// Writes `source` as a session: the offer, a block for each layer, plane and 256 tokens (fewer
+// where they would not fit into a payload) in this order, the end. `output` gets the bytes in
+// order; its error ends the writing. Memory: one block.
 Status write_session(const KvSource& source, const Offer& offer,
                      const std::function<Status(Bytes)>& output);
 
@@ -150,7 +151,8 @@ inline Status write_session(const KvSource& source, const Offer& offer,
   KVFERRY_TRY(put(make_header(MessageType::kOffer, kSessionAddress, head), head, Bytes()));
 
   const auto tokens = static_cast<std::uint32_t>(offer.tokens.size());
-  const std::uint32_t most = std::min(tokens, kMaxBlockTokens);
+  std::uint32_t most = std::min(tokens, kMaxBlockTokens);
+  while (maximum_encoded_size(geometry, most) > kMaxPayload - kBlockHeadBytes) most /= 2;
   std::vector<std::uint8_t> rows(most * geometry.row_bytes());
   std::vector<std::uint8_t> coded(maximum_encoded_size(geometry, most));
   BlockEncoder encoder(geometry);
