@@ -84,7 +84,7 @@ Result<Value> text_method(const std::string& name, const Text& text, const Argum
       return list_of(split_words(text, limit));
     }
     KVFERRY_ASSIGN(const Text separator, text_argument(arguments, 0, name));
-    if (separator.empty()) return unsupported("splitting at the empty text");
+    if (separator.empty()) return unsupported("a split at the empty text");
     return list_of(split(text, separator.bytes(), limit));
   }
   if (name == "replace") {
@@ -94,8 +94,8 @@ Result<Value> text_method(const std::string& name, const Text& text, const Argum
   }
   if (name == "upper") return text_value(to_upper(text));
   if (name == "lower") return text_value(to_lower(text));
-  if (name == "title") return text_value(to_title(text, false));
-  if (name == "capitalize") return text_value(to_title(text, true));
+  if (name == "title") return text_value(to_title(text, nullptr));
+  if (name == "capitalize") return text_value(to_capitalized(text));
   return unsupported("the method " + quoted(name, 40) + " of a text");
 }
 
@@ -227,7 +227,7 @@ Result<Value> apply_filter(const std::string& name, const Value& value,
     } else if (const Mapping* mapping = value.mapping()) {
       size = mapping->entries.size();
     } else if (!value.is_undefined()) {
-      return unsupported(std::string("the length of a ") + value.kind());
+      return unsupported(std::string("the length of ") + value.kind());
     }
     return Value(static_cast<std::int64_t>(size));
   }
@@ -242,17 +242,20 @@ Result<Value> apply_filter(const std::string& name, const Value& value,
     if (name == "selectattr") return select(*list, arguments, true);
     if (name == "rejectattr") return select(*list, arguments, false);
     if (name == "map") return map_attribute(*list, arguments);
+  } else if (name == "title") {
+    KVFERRY_ASSIGN(const Text text, to_text(value));
+    return text_value(to_title(text, "-({[< \t\n\v\f\r"));
   } else {
     const std::string method = name == "trim" ? "strip" : name;
     const bool of_text = method == "strip" || method == "upper" || method == "lower" ||
-                         method == "title" || method == "capitalize" || method == "replace";
+                         method == "capitalize" || method == "replace";
     if (of_text || name == "string" || name == "safe") {
       KVFERRY_ASSIGN(Text text, to_text(value));
       if (of_text) return text_method(method, text, arguments);
       return Value(std::move(text));
     }
   }
-  return unsupported("the filter " + quoted(name, 40) + " of a " + value.kind());
+  return unsupported("the filter " + quoted(name, 40) + " of " + value.kind());
 }
 
 Result<bool> apply_test(const std::string& name, const Value& value, const Arguments& arguments) {
@@ -300,15 +303,15 @@ Result<bool> apply_test(const std::string& name, const Value& value, const Argum
     if (needle != nullptr && haystack != nullptr) {
       return haystack->bytes().find(needle->bytes()) != std::string::npos;
     }
-    return unsupported(std::string("looking for a ") + value.kind() + " in a " + other.kind());
+    return unsupported(std::string("a search for ") + value.kind() + " in " + other.kind());
   }
-  return unsupported("the test " + quoted(name, 40) + " of a " + value.kind());
+  return unsupported("the test " + quoted(name, 40) + " of " + value.kind());
 }
 
 Result<Value> call_method(const std::string& name, const Value& value, const Arguments& arguments) {
   if (const auto* text = value.get<Text>()) return text_method(name, *text, arguments);
   if (const Mapping* mapping = value.mapping()) return mapping_method(name, *mapping, arguments);
-  return unsupported("the method " + quoted(name, 40) + " of a " + value.kind());
+  return unsupported("the method " + quoted(name, 40) + " of " + value.kind());
 }
 
 Result<Value> slice(const Value& value, const std::int64_t* begin, const std::int64_t* end,
@@ -322,7 +325,7 @@ Result<Value> slice(const Value& value, const std::int64_t* begin, const std::in
     return Value::make_list(std::move(items));
   }
   const auto* text = value.get<Text>();
-  if (text == nullptr) return unsupported(std::string("a slice of a ") + value.kind());
+  if (text == nullptr) return unsupported(std::string("a slice of ") + value.kind());
   const std::vector<std::size_t> begins = character_begins(*text);
   Text out;
   for (const std::size_t i : slice_positions(begins.size() - 1, begin, end, step)) {

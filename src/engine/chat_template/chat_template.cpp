@@ -12,7 +12,7 @@ namespace kvferry {
 namespace {
 
 // Steps that a run may take (jinja::Interpreter). Real templates take some hundreds a message.
-constexpr std::uint64_t kBudget = 4'000'000;
+constexpr std::uint64_t kBudget = 1'000'000;
 constexpr std::uint64_t kBudgetPerMessage = 20'000;
 constexpr std::uint64_t kBudgetPerByte = 64;  // of content
 
@@ -21,8 +21,10 @@ constexpr const char* kAdvice =
 
 Error about_template(const Error& error) {
   if (error.code == ErrorCode::kInvalidArgument) return error;
-  return Error(error.code, "the model's chat template (tokenizer.chat_template) has " +
-                               error.message + ", which is not supported" + kAdvice);
+  return Error(error.code,
+               "the model's chat template (tokenizer.chat_template) is not supported: "
+               "it has " +
+                   error.message + kAdvice);
 }
 
 Status check(Span<const ChatMessage> messages) {

@@ -162,7 +162,7 @@ Result<std::vector<Value>> Interpreter::items_of(const Value& value) {
   if (const Mapping* mapping = value.mapping()) {
     for (const auto& entry : mapping->entries) items.emplace_back(Text(entry.first));
   } else if (!value.is_undefined()) {
-    return unsupported(std::string("a loop over a ") + value.kind());
+    return unsupported(std::string("a loop over ") + value.kind());
   }
   return items;
 }
@@ -280,7 +280,7 @@ Result<Value> Interpreter::compute(const Expression& e) {
     case ExpressionKind::kNegate: {
       KVFERRY_ASSIGN(const Value value, evaluate(*e.operands[0]));
       const auto* integer = value.get<std::int64_t>();
-      if (integer == nullptr) return unsupported(std::string("minus a ") + value.kind());
+      if (integer == nullptr) return unsupported(std::string("minus ") + value.kind());
       return arithmetic("-", 0, *integer);
     }
     case ExpressionKind::kBinary:
@@ -330,7 +330,7 @@ Result<Value> Interpreter::binary(const Expression& e) {
     items.insert(items.end(), m->items.begin(), m->items.end());
     return Value::make_list(std::move(items));
   }
-  return unsupported("the operator " + quoted(name) + " of a " + left.kind() + " and a " +
+  return unsupported("the operator " + quoted(name) + " of " + left.kind() + " and " +
                      right.kind());
 }
 
@@ -340,7 +340,7 @@ Result<Value> Interpreter::make_mapping(const Expression& e) {
     KVFERRY_ASSIGN(const Value key, evaluate(*e.operands[i]));
     KVFERRY_ASSIGN(Value value, evaluate(*e.operands[i + 1]));
     const auto* text = key.get<Text>();
-    if (text == nullptr) return unsupported(std::string("a ") + key.kind() + " as a key");
+    if (text == nullptr) return unsupported(key.kind() + std::string(" as a key"));
     entries.emplace_back(text->bytes(), std::move(value));
   }
   return Value::make_mapping(std::move(entries));
@@ -413,7 +413,7 @@ Result<Value> Interpreter::call(const Expression& e) {
   if (callee.kind == ExpressionKind::kName && function.is_undefined()) {
     return call_function(callee.name, arguments);
   }
-  return unsupported(std::string("calling a ") + function.kind());
+  return unsupported(std::string("a call of ") + function.kind());
 }
 
 Result<Value> Interpreter::call_function(const std::string& name, const Arguments& arguments) {
@@ -488,7 +488,7 @@ void Interpreter::set(const std::string& name, Value value) {
 
 Status Interpreter::spend(std::uint64_t steps) {
   if (steps > budget_) {
-    return Error(ErrorCode::kResourceExhausted, "the template takes too long");
+    return Error(ErrorCode::kResourceExhausted, "more work than a template may cause");
   }
   budget_ -= steps;
   return {};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 #include "../tokenizer/unicode.hpp"
 #include "builtins.hpp"
@@ -102,7 +103,7 @@ std::vector<Text> split_words(const Text& text, std::size_t limit) {
 }
 
 Result<Text> replace(const Text& text, const std::string& from, const Text& to, std::size_t limit) {
-  if (from.empty()) return Error(ErrorCode::kUnsupported, "replacing the empty text");
+  if (from.empty()) return Error(ErrorCode::kUnsupported, "a replacement of the empty text");
   Text out;
   std::size_t begin = 0;
   for (std::size_t count = 0; count < limit; ++count) {
@@ -129,12 +130,19 @@ Result<Text> to_lower(const Text& text) {
   return text.mapped(lower);
 }
 
-Result<Text> to_title(const Text& text, bool first_only) {
+Result<Text> to_capitalized(const Text& text) {
+  KVFERRY_TRY(check_ascii(text));
+  bool start = true;
+  return text.mapped([&](char c) { return std::exchange(start, false) ? upper(c) : lower(c); });
+}
+
+Result<Text> to_title(const Text& text, const char* separators) {
   KVFERRY_TRY(check_ascii(text));
   bool start = true;
   return text.mapped([&](char c) {
     const char out = start ? upper(c) : lower(c);
-    start = !first_only && !is_lower(c) && !is_upper(c);
+    start = separators == nullptr ? !is_lower(c) && !is_upper(c)
+                                  : std::string_view(separators).find(c) != std::string_view::npos;
     return out;
   });
 }

@@ -27,8 +27,11 @@ Result<Text> replace(const Text& text, const std::string& from, const Text& to, 
 // kUnsupported beyond ASCII, where one letter can become several.
 Result<Text> to_upper(const Text& text);
 Result<Text> to_lower(const Text& text);
-// First letters of words upper case, the others lower; with `first_only` only the text's first.
-Result<Text> to_title(const Text& text, bool first_only);
+// The first letter upper case, the others lower.
+Result<Text> to_capitalized(const Text& text);
+// So for every word. Python's words are runs of letters; those of Jinja's filter begin after one of
+// `separators`; nullptr for Python's.
+Result<Text> to_title(const Text& text, const char* separators);
 
 // Byte offsets at which characters begin, and the end.
 std::vector<std::size_t> character_begins(const Text& text);

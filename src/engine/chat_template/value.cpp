@@ -42,8 +42,9 @@ bool Value::truth() const {
 }
 
 const char* Value::kind() const {
-  static constexpr const char* kNames[] = {"undefined", "none",    "boolean",   "integer", "text",
-                                           "list",      "mapping", "namespace", "macro"};
+  static constexpr const char* kNames[] = {"something undefined", "none",        "a boolean",
+                                           "an integer",          "a text",      "a list",
+                                           "a mapping",           "a namespace", "a macro"};
   return kNames[variant_.index()];
 }
 
@@ -78,7 +79,7 @@ Result<bool> equal(const Value& a, const Value& b) {
   if (a.is_none() || a.is_undefined()) return true;
   if (a.list() != nullptr || a.mapping() != nullptr) {
     if (!a.truth() || !b.truth()) return a.truth() == b.truth();
-    return Error(ErrorCode::kUnsupported, std::string("comparing a ") + a.kind());
+    return Error(ErrorCode::kUnsupported, std::string("a comparison of ") + a.kind());
   }
   return false;
 }
@@ -96,7 +97,7 @@ Result<Text> to_text(const Value& value) {
   if (const auto* flag = value.get<bool>()) return Text(*flag ? "True" : "False");
   if (value.is_none()) return Text("None");
   if (value.is_undefined()) return Text();
-  return Error(ErrorCode::kUnsupported, std::string("a ") + value.kind() + " as text");
+  return Error(ErrorCode::kUnsupported, value.kind() + std::string(" as text"));
 }
 
 }  // namespace jinja

@@ -66,7 +66,7 @@ class Value {
   bool is_none() const { return get<None>() != nullptr; }
   // Python's truth: everything but undefined, none, false, 0 and what is empty.
   bool truth() const;
-  // "undefined", "text", … for messages.
+  // "something undefined", "a text", … for messages.
   const char* kind() const;
 
   // kResourceExhausted when it would nest too deep or hold more than kMaxItems.
