@@ -28,9 +28,11 @@ Deadline late() {
 struct Link {
   explicit Link(std::size_t capacity = 64 * 1024)
       : channels(make_loopback(capacity)), sender(*channels.first), receiver(*channels.second) {
-    std::thread other([this] { REQUIRE(receiver.greet(wire::Role::kDecode, late()).ok()); });
+    Status greeted;
+    std::thread other([&] { greeted = receiver.greet(wire::Role::kDecode, late()); });
     REQUIRE(sender.greet(wire::Role::kPrefill, late()).ok());
     other.join();
+    REQUIRE(greeted.ok());
   }
   ChannelPair channels;
   Connection sender;

@@ -180,7 +180,8 @@ inline void HandoffReceiver::on_frame(std::size_t index, wire::Frame frame, Time
   Link& link = links_[index];
   if (is_over() && !link.bound && !link.error) {
     link.address = frame.header.address;
-    refuse_link(link, Error(ErrorCode::kProtocol, "the hand-off of this offer is over"));
+    refuse_link(
+        link, error_ ? *error_ : Error(ErrorCode::kProtocol, "the hand-off of this offer is over"));
   }
   if (is_over(index)) return;
   link.watch.heard(now);
