@@ -21,9 +21,10 @@ constexpr const char* kGpt2 =
     "'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]+| ?[" NUMBER "]+| ?[^" SPACE LETTER NUMBER "]+|[" SPACE
     "]+(?![^" SPACE "])|[" SPACE "]+";
 
-#define LLAMA3_BEFORE_NUMBERS                                                                      \
-  "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\\r\\n" LETTER NUMBER "]?[" LETTER "]+" \
-                                                                                              "|"
+#define LLAMA3_BEFORE_NUMBERS                                                                 \
+  "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\\r\\n" LETTER NUMBER "]?[" LETTER \
+  "]+"                                                                                        \
+  "|"
 #define LLAMA3_AFTER_NUMBERS                                                              \
   "| ?[^" SPACE LETTER NUMBER "]+[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE \
   "])|[" SPACE "]+"
