@@ -14,6 +14,9 @@ namespace {
 constexpr std::chrono::milliseconds kPoll{50};
 // Waits for the prefill node's last word once the decode node is done: a second in all.
 constexpr int kGracePolls = 20;
+// How messages call the two nodes; the addresses are in what the connections say.
+constexpr const char* kPrefill = "prefill node";
+constexpr const char* kDecode = "decode node";
 
 class Request {
  public:
@@ -22,12 +25,13 @@ class Request {
 
   Result<GenerationResult> run(const wire::Generate& request,
                                const std::function<void(const std::string&)>& on_text) {
-    KVFERRY_ASSIGN(const std::unique_ptr<Channel> prefill_channel, connect(options_.prefill));
+    KVFERRY_ASSIGN(const std::unique_ptr<Channel> prefill_channel,
+                   connect(options_.prefill, kPrefill));
     Connection prefill(*prefill_channel);
-    KVFERRY_TRY(prefill.greet(wire::Role::kClient, patience()));
+    KVFERRY_TRY(of(kPrefill, prefill.greet(wire::Role::kClient, patience())));
     started_ = Deadline::Clock::now();
-    KVFERRY_TRY(prefill.send(wire::MessageType::kGenerate, request, patience()));
-    KVFERRY_ASSIGN(const wire::Frame frame, next(prefill, "prefill node " + options_.prefill));
+    KVFERRY_TRY(of(kPrefill, prefill.send(wire::MessageType::kGenerate, request, patience())));
+    KVFERRY_ASSIGN(const wire::Frame frame, next(prefill, kPrefill));
     if (frame.header.type != wire::MessageType::kTicket) return unexpected(prefill, frame);
     KVFERRY_ASSIGN(const wire::Ticket ticket, wire::parse_ticket(frame.payload));
     result_.prompt_tokens = ticket.prompt_tokens;
@@ -36,12 +40,7 @@ class Request {
     // The prefill node goes on telling how it fares while the tokens come from the decode node.
     std::thread prefill_listener([this, &prefill] { listen_to_prefill(prefill); });
     Status status = stream(ticket, on_text);
-    if (!status.ok()) {
-      wire::Cancel told;
-      told.text = "the client stopped";
-      const Status ignored = prefill.send(wire::MessageType::kCancel, told, Deadline::after(kPoll));
-      static_cast<void>(ignored);
-    }
+    if (!status.ok() && status.error().code == ErrorCode::kCancelled) tell_cancelled(prefill);
     decode_done_ = true;
     prefill_listener.join();
     prefill.close();
@@ -56,31 +55,45 @@ class Request {
     return std::chrono::duration<double>(Deadline::Clock::now() - started_).count();
   }
 
-  Result<std::unique_ptr<Channel>> connect(const std::string& address) const {
-    return connect_tcp(address, patience());
+  // An error with the node that it is about.
+  static Error of(const char* who, const Error& error) {
+    return Error(error.code, std::string(who) + ": " + error.message);
+  }
+  static Status of(const char* who, const Status& status) {
+    return status.ok() ? status : Status(of(who, status.error()));
+  }
+
+  Result<std::unique_ptr<Channel>> connect(const std::string& address, const char* who) const {
+    auto channel = connect_tcp(address, patience());
+    if (!channel.ok()) return of(who, channel.error());
+    return channel;
+  }
+
+  static void tell_cancelled(Connection& connection) {
+    wire::Cancel told;
+    told.text = "the client cancelled";
+    const Status ignored =
+        connection.send(wire::MessageType::kCancel, told, Deadline::after(kPoll));
+    static_cast<void>(ignored);
   }
 
   // The next frame, or an error: the peer's, kCancelled, or a time-out.
-  Result<wire::Frame> next(Connection& connection, const std::string& who) const {
+  Result<wire::Frame> next(Connection& connection, const char* who) const {
     const Deadline deadline = patience();
     for (;;) {
       if (cancel_) {
-        wire::Cancel told;
-        told.text = "the client cancelled";
-        const Status ignored =
-            connection.send(wire::MessageType::kCancel, told, Deadline::after(kPoll));
-        static_cast<void>(ignored);
+        tell_cancelled(connection);
         return Error(ErrorCode::kCancelled, "cancelled");
       }
       auto frame = connection.receive(Deadline::after(kPoll));
       if (frame.ok()) return frame;
       if (frame.error().code != ErrorCode::kTimeout) {
-        return Error(frame.error().code, who + ": " + frame.error().message);
+        return of(who, frame.error());
       }
       if (deadline.expired()) {
-        return Error(
-            ErrorCode::kTimeout,
-            who + " sent nothing for " + std::to_string(options_.timeout.count() / 1000) + " s");
+        return of(who, Error(ErrorCode::kTimeout,
+                             connection.peer() + " sent nothing for " +
+                                 std::to_string(options_.timeout.count() / 1000) + " s"));
       }
     }
   }
@@ -92,15 +105,14 @@ class Request {
 
   Status stream(const wire::Ticket& ticket,
                 const std::function<void(const std::string&)>& on_text) {
-    const std::string who = "decode node " + ticket.decode_address;
-    KVFERRY_ASSIGN(const std::unique_ptr<Channel> channel, connect(ticket.decode_address));
+    KVFERRY_ASSIGN(const std::unique_ptr<Channel> channel, connect(ticket.decode_address, kDecode));
     Connection decode(*channel);
-    KVFERRY_TRY(decode.greet(wire::Role::kClient, patience()));
+    KVFERRY_TRY(of(kDecode, decode.greet(wire::Role::kClient, patience())));
     wire::Attach attach;
     attach.ticket = ticket.ticket;
-    KVFERRY_TRY(decode.send(wire::MessageType::kAttach, attach, patience()));
+    KVFERRY_TRY(of(kDecode, decode.send(wire::MessageType::kAttach, attach, patience())));
     for (;;) {
-      KVFERRY_ASSIGN(const wire::Frame frame, next(decode, who));
+      KVFERRY_ASSIGN(const wire::Frame frame, next(decode, kDecode));
       if (frame.header.type == wire::MessageType::kDone) {
         KVFERRY_ASSIGN(wire::Done done, wire::parse_done(frame.payload));
         result_.text += done.text;
@@ -112,8 +124,9 @@ class Request {
       if (frame.header.type != wire::MessageType::kToken) return unexpected(decode, frame);
       KVFERRY_ASSIGN(const wire::Token token, wire::parse_token(frame.payload));
       if (token.index != result_.tokens.size()) {
-        return Error(ErrorCode::kProtocol, who + " sent token " + std::to_string(token.index) +
-                                               " after " + std::to_string(result_.tokens.size()));
+        return Error(ErrorCode::kProtocol, std::string(kDecode) + " sent token " +
+                                               std::to_string(token.index) + " after " +
+                                               std::to_string(result_.tokens.size()));
       }
       if (token.index == 0) result_.first_token_seconds = seconds();
       if (token.index == 1) result_.second_token_seconds = seconds();
@@ -146,8 +159,7 @@ class Request {
   // The decode node knows that the hand-off failed; the prefill node may know why.
   Error explain(const Error& error) const {
     if (prefill_error_.ok() || error.code == ErrorCode::kCancelled) return error;
-    return Error(error.code, error.message + "; prefill node " + options_.prefill + ": " +
-                                 prefill_error_.error().message);
+    return Error(error.code, error.message + "; " + of(kPrefill, prefill_error_).error().message);
   }
 
   const ClientOptions& options_;

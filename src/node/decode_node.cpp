@@ -178,8 +178,7 @@ class DecodeNode::Impl {
     std::unique_ptr<Generation> generation = std::move(intake.generation());
     if (generation) generation->stream()->on_cancel(nullptr);
     if (!receipt.ok()) {
-      const Error error(receipt.error().code, "hand-off from " + connection.peer() +
-                                                  " failed: " + receipt.error().message);
+      const Error error(receipt.error().code, "hand-off failed: " + receipt.error().message);
       log_(error.message);
       if (generation) generation->fail(error);
       return receipt.error().code != ErrorCode::kClosed && receipt.error().code != ErrorCode::kIo;

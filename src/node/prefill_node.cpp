@@ -186,8 +186,8 @@ class PrefillNode::Impl {
     return {};
   }
 
-  Error decode_error(const Error& error) const {
-    return Error(error.code, "decode node " + options_.decode + ": " + error.message);
+  static Error decode_error(const Error& error) {
+    return Error(error.code, "decode node: " + error.message);
   }
 
   const PrefillNodeOptions options_;
