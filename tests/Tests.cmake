@@ -1,4 +1,5 @@
-# How tests are declared. Every test may exit with 77 to say that it was skipped; it prints why.
+# How tests are declared. Every test may exit with 77 to say that it was skipped; it prints
+# why, on a line that begins with `skipped:`.
 #
 # Labels say where a test runs:
 #   model       needs the SmolLM2 file (see support/model.hpp); not in sanitizer or cross builds
