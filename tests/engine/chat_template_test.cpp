@@ -1,6 +1,7 @@
 // Chat templates against what jinja2 makes of them, and templates that mean harm.
 #include "kvferry/engine/chat_template.hpp"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -183,6 +184,11 @@ TEST_CASE("a template cannot take all time, memory or stack") {
       Code::kResourceExhausted, "");
   check_refused("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", Code::kResourceExhausted,
                 "call each other");
+  // As deep as the limits allow, at once.
+  check_refused("{% macro f() %}" + repeated("{% if true %}", 60) + "{{ " + repeated("(1, ", 55) +
+                    "f()" + repeated(")", 55) + " }}" + repeated("{% endif %}", 60) +
+                    "{% endmacro %}{{ f() }}",
+                Code::kResourceExhausted, "call each other");
   check_refused("{{ range(99999999) }}", Code::kResourceExhausted, "a list of more than");
   check_refused(
       "{% set ns = namespace(x='aa') %}{% for i in range(20) %}"

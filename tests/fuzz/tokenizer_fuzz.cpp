@@ -76,11 +76,9 @@ void check(const Tokenizer& tokenizer, const std::string& text, bool parse_speci
   const bool sentence_piece =
       tokenizer.vocabulary().model == kvferry::TokenizerModel::kSentencePiece;
   if (parse_special) return;
-  if (sentence_piece) {
-    require(joined == sentence_piece_text(text));
-  } else if (is_utf8(text)) {
-    require(joined == text);
-  } else {
+  if (is_utf8(text)) {
+    require(joined == (sentence_piece ? sentence_piece_text(text) : text));
+  } else if (!sentence_piece) {
     require(is_utf8(joined) || text.find('\xed') != std::string::npos);  // encoded surrogates pass
   }
 }

@@ -48,7 +48,8 @@ class Tokenizer {
   static Result<Tokenizer> create(Vocabulary vocabulary);
 
   // Any bytes, NUL included. BPE reads every byte that is not UTF-8 as U+FFFD (encoded surrogates
-  // pass) and leaves out bytes that the vocabulary has no token for; SentencePiece keeps all bytes.
+  // pass) and leaves out bytes that the vocabulary has no token for; SentencePiece keeps them, as
+  // byte tokens.
   // Time grows as n log n, also for text without spaces. kResourceExhausted for more than
   // kMaxTextBytes, kUnsupported when SentencePiece meets a byte for which the vocabulary has
   // neither a token nor an unknown token.
