@@ -9,7 +9,8 @@
 namespace kvferry::reference {
 namespace {
 
-// V: load, store, broadcast, zero, multiply_add(a, b, c) = a * b + c; V::kTileRows.
+// V: load, store, broadcast, zero, multiply_add(a, b, c) = a * b + c, sum() that adds the upper
+// half of the lanes to the lower one until one is left; V::kTileRows.
 template <typename V, int kRows>
 void tile_of(const float* panel, const float* x, std::size_t columns, float* out) {
   V sums[kRows];
@@ -48,12 +49,7 @@ void scores(const float* q, const float* keys, std::size_t tokens, std::size_t w
     for (; i + kPanel <= width; i += kPanel) {
       sums = V::multiply_add(V::load(q + i), V::load(key + i), sums);
     }
-    float lanes[kPanel];
-    sums.store(lanes);
-    for (int half = kPanel / 2; half > 0; half /= 2) {
-      for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-    }
-    float sum = lanes[0];
+    float sum = sums.sum();
     for (; i < width; ++i) sum += q[i] * key[i];
     result[t] = sum * scale;
   }

@@ -23,6 +23,13 @@ struct Vector {
     for (int i = 0; i < kPanel; ++i) r.v[i] = a.v[i] * b.v[i] + c.v[i];
     return r;
   }
+  float sum() const {
+    Vector r = *this;
+    for (int half = kPanel / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) r.v[i] += r.v[i + half];
+    }
+    return r.v[0];
+  }
   void store(float* p) const {
     for (int i = 0; i < kPanel; ++i) p[i] = v[i];
   }
