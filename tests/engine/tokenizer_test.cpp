@@ -134,7 +134,7 @@ TEST_CASE("SentencePiece merges by score and falls back to bytes") {
   CHECK(ids_of(v, "ab") == Ids{ab});
   v.add_space_prefix = true;
   CHECK(ids_of(v, "ab") == Ids{space_a, b});
-  CHECK(ids_of(v, "") == Ids{});
+  CHECK(ids_of(v, "").empty());
   CHECK(ids_of(v, " a") == Ids{space, space_a});
   CHECK(ids_of(v, "a\xc3") == Ids{space_a, byte});
   CHECK(ids_of(v, "a\xff") == Ids{space_a, v.unknown});

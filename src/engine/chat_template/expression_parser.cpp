@@ -21,11 +21,11 @@ Error too_deep(std::size_t offset) {
                                             std::to_string(kMaxSyntaxDepth));
 }
 
-Expression node(ExpressionKind kind, std::size_t offset, std::string name = std::string()) {
+Expression node(ExpressionKind kind, std::size_t offset, const std::string& name = std::string()) {
   Expression out;
   out.kind = kind;
   out.offset = offset;
-  out.name = std::move(name);
+  out.name = name;
   return out;
 }
 

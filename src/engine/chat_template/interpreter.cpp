@@ -84,11 +84,11 @@ Result<Value> concatenate(Text left, const Text& right) {
 
 // Adds where in the template an error came up; the innermost expression names it.
 Error located(const Error& error, std::size_t offset) {
-  static const std::string kMark = ", at byte ";
-  if (error.code == ErrorCode::kInvalidArgument || error.message.find(kMark) != std::string::npos) {
+  static const std::string mark = ", at byte ";
+  if (error.code == ErrorCode::kInvalidArgument || error.message.find(mark) != std::string::npos) {
     return error;
   }
-  return Error(error.code, error.message + kMark + std::to_string(offset));
+  return Error(error.code, error.message + mark + std::to_string(offset));
 }
 
 }  // namespace
