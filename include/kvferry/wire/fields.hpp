@@ -32,7 +32,7 @@ class FieldRules {
 
   // `what` completes the sentence "<message>.<field> …".
   void require(bool holds, const char* field, const char* what) {
-    if (!holds && ok()) status_ = broken(field, what);
+    if (!holds) fail(std::string(".") + field + " " + what);
   }
   void require(bool holds, const char* field, const std::string& what) {
     require(holds, field, what.c_str());
@@ -43,8 +43,9 @@ class FieldRules {
   FieldRules(const char* message, ErrorCode code) : message_(message), code_(code) {}
   ~FieldRules() = default;
 
-  Error broken(const char* field, const std::string& what) const {
-    return Error(code_, std::string(message_) + "." + field + " " + what);
+  // `what` follows the message's name.
+  void fail(const std::string& what) {
+    if (ok()) status_ = Error(code_, message_ + what);
   }
   void require_length(std::size_t length, std::uint32_t cap, const char* field) {
     require(length <= cap, field,
@@ -63,6 +64,7 @@ class FieldRules {
     require(is_utf8(s), field, "is not valid UTF-8");
   }
 
+ private:
   const char* message_;
   ErrorCode code_;
   Status status_;
@@ -148,21 +150,20 @@ class FieldReader : public FieldRules {
 
   // Success when every field was read and nothing is left over.
   Status finish() {
-    if (ok() && in_.remaining() != 0) {
-      status_ =
-          Error(code_, std::string(message_) + " has " + std::to_string(in_.remaining()) +
-                           " bytes after its last field, at byte " + std::to_string(in_.offset()));
+    if (in_.remaining() != 0) {
+      fail(" has " + std::to_string(in_.remaining()) + " bytes after its last field, at byte " +
+           std::to_string(in_.offset()));
     }
-    return status_;
+    return status();
   }
 
  private:
   Bytes take_raw(const char* field, std::size_t count) {
     if (!ok()) return Bytes();
     if (count > in_.remaining()) {
-      status_ = broken(field, "is cut off: " + std::to_string(count) + " bytes needed at byte " +
-                                  std::to_string(in_.offset()) + " of the payload, " +
-                                  std::to_string(in_.remaining()) + " are there");
+      fail(std::string(".") + field + " is cut off: " + std::to_string(count) +
+           " bytes needed at byte " + std::to_string(in_.offset()) + " of the payload, " +
+           std::to_string(in_.remaining()) + " are there");
       return Bytes();
     }
     return in_.raw(count);
