@@ -66,7 +66,8 @@ class SendSession {
   // sent, before or meanwhile.
   Result<HandoffReceipt> finish();
 
-  // Ends the hand-off; the receiver is told `reason` and keeps nothing.
+  // Ends the hand-off; the receiver is told `reason` and keeps nothing, unless it has everything
+  // and is committing already.
   void cancel(const Error& reason);
 
   // So far.

@@ -454,7 +454,7 @@ inline void HandoffSender::on_tick(TimePoint now) {
 inline void HandoffSender::cancel(const Error& reason) {
   if (is_over()) return;
   urgent_.push_back(outgoing_cancel(options_.address, reason));
-  fail(reason);
+  fail(while_state(reason));
 }
 
 inline void HandoffSender::fail(const Error& error) {
