@@ -22,7 +22,8 @@ struct EngineOptions {
 // "cpu", "reference": what this build has.
 std::vector<std::string> engine_paths();
 
-// Calls may come from several threads; they take turns.
+// Calls may come from several threads; they take turns. A request's on_layer must not call the
+// engine.
 class Engine {
  public:
   // Needs `file` only until it returns. kNotFound for an unknown path.

@@ -66,7 +66,7 @@ inline Status check_tokens(const ModelConfig& config, std::uint32_t length,
 
 // Runs a batch through the model's layers on caches of geometry `cache`. Calls
 // on_layer(layer, fence), which returns a Status, as soon as the keys and values of all rows are
-// queued; its error ends the run.
+// queued; its error ends the run, and nothing that was queued is still at work then.
 template <typename Path, typename OnLayer>
 Status forward(const Model<Path>& model, Compute<Path>& compute, const Batch& batch,
                const KvGeometry& cache, const ForwardIo& io, OnLayer&& on_layer) {
@@ -82,7 +82,12 @@ Status forward(const Model<Path>& model, Compute<Path>& compute, const Batch& ba
   for (std::uint32_t l = layers.begin; l < layers.end; ++l) {
     const auto& layer = model.layer(l);
     compute.store_kv(layer, l);
-    KVFERRY_TRY(on_layer(l, compute.fence()));
+    const Status announced = on_layer(l, compute.fence());
+    if (!announced.ok()) {
+      // The caller gives the blocks back: no late write may land in them.
+      static_cast<void>(compute.fence().wait());
+      return announced;
+    }
     if (l + 1 == layers.end && io.hidden_out.empty()) {  // what follows is only for the logits
       if (logit_rows == 0) return Status();
       compute.keep_from(rows - logit_rows);
