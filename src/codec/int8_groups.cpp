@@ -12,7 +12,7 @@ namespace {
 constexpr float kMaxSymbol = 127.0f;
 constexpr std::uint16_t kHalfInfinity = 0x7c00;
 
-// The least F16 scale with kMaxSymbol * scale >= largest.
+// The least F16 scale with kMaxSymbol * scale >= largest; infinity or NaN when there is none.
 Half scale_for(float largest) {
   Half scale = to_half(largest / kMaxSymbol);
   if (scale.bits < kHalfInfinity && to_float(scale) * kMaxSymbol < largest) ++scale.bits;
@@ -37,11 +37,11 @@ bool encode_int8_groups(Span<const float> values, std::uint32_t head_dim, Mutabl
       const std::size_t count = std::min<std::size_t>(kGroupValues, head_dim - g);
       const float* in = values.data() + head + g;
       std::uint8_t* out = symbols.data() + head + g;
-      // Compared as integers, where every NaN and infinity is above every finite magnitude.
+      // As integers, every NaN and infinity is above every finite magnitude, and gives such a
+      // scale.
       std::uint32_t largest_bits = 0;
       for (std::size_t i = 0; i < count; ++i)
         largest_bits = std::max(largest_bits, float_bits(in[i]) & 0x7fffffffu);
-      if (largest_bits >= 0x7f800000u) return false;
       const Half scale = scale_for(float_from_bits(largest_bits));
       if (scale.bits >= kHalfInfinity) return false;
       scales[s] = static_cast<std::uint8_t>(scale.bits);

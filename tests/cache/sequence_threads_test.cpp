@@ -1,5 +1,6 @@
 // What several threads may do at once; runs under ThreadSanitizer.
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include <catch2/catch.hpp>
@@ -160,5 +161,57 @@ TEST_CASE("an abort waits for writes under way and frees the blocks once") {
     sink.abort();
     CHECK(pool->free_blocks() == 8);
     writer.join();
+  }
+}
+
+TEST_CASE("commit and abort wait for the rows that are being copied") {
+  for (const bool abort : {false, true}) {
+    KvImportLedger ledger(kGeometry, 0, 1);
+    const auto nothing = [] {};
+    for (std::uint32_t l = 2; l < 5; ++l)
+      REQUIRE(ledger.write({l, Plane::kKey, 0, 1}, nothing).ok());
+    for (std::uint32_t l = 2; l < 4; ++l)
+      REQUIRE(ledger.write({l, Plane::kValue, 0, 1}, nothing).ok());
+    std::atomic<bool> copying{false};
+    std::atomic<bool> go_on{false};
+    std::atomic<bool> copied{false};
+    std::atomic<bool> closed_too_early{false};
+    std::atomic<bool> took_effect{false};
+    std::atomic<bool> closed{false};
+    std::thread writer([&] {
+      took_effect = ledger
+                        .write({4, Plane::kValue, 0, 1},
+                               [&] {
+                                 copying = true;
+                                 while (!go_on) std::this_thread::yield();
+                                 copied = true;
+                               })
+                        .ok();
+    });
+    while (!copying) std::this_thread::yield();
+    std::thread closer([&] {
+      if (abort) {
+        closed = ledger.abort();
+        closed_too_early = !copied;
+      } else {
+        closed = ledger
+                     .commit([&]() -> Result<KvCommit> {
+                       closed_too_early = !copied;
+                       return KvCommit();
+                     })
+                     .ok();
+      }
+    });
+    // Time for a closer that does not wait to be seen; one that does is right at any speed.
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    go_on = true;
+    writer.join();
+    closer.join();
+    CHECK(took_effect);
+    CHECK(closed);
+    CHECK(!closed_too_early);
+    CHECK(!ledger.abort());
+    CHECK(ledger.commit([] { return Result<KvCommit>(KvCommit()); }).error().code ==
+          ErrorCode::kProtocol);
   }
 }
