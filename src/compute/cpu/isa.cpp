@@ -8,6 +8,9 @@
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace kvferry::cpu {
 namespace {
@@ -40,14 +43,21 @@ const Kernels* built_kernels(Isa isa) {
   }
 }
 
+#if defined(KVFERRY_CPU_AVX2)
+// __builtin_cpu_supports() knows F16C only from gcc 11 and clang 15 on.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 bool machine_runs(Isa isa) {
   switch (isa) {
     case Isa::kPortable:
       return true;
 #if defined(KVFERRY_CPU_AVX2)
     case Isa::kAvx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-             __builtin_cpu_supports("f16c");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #endif
 #if defined(KVFERRY_CPU_AVX512VNNI)
     case Isa::kAvx512Vnni:
