@@ -17,7 +17,7 @@ namespace kvferry {
 class RowLedger {
  public:
   RowLedger(std::uint32_t layers, std::uint32_t begin, std::uint32_t end)
-      : layers_(layers), begin_(begin), end_(end) {
+      : begin_(begin), end_(end) {
     tags_.resize(std::size_t{2} * layers * (end - begin), 0);
   }
 
@@ -66,7 +66,6 @@ class RowLedger {
     return row * (end_ - begin_) + (token - begin_);
   }
 
-  std::uint32_t layers_;
   std::uint32_t begin_;
   std::uint32_t end_;
   std::vector<std::uint32_t> tags_;  // [layers, plane, tokens]
