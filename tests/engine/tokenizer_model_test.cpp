@@ -29,3 +29,21 @@ TEST_CASE("SmolLM2's chat template renders and tokenises as recorded") {
   CHECK(tokenizer.ends_generation(tokenizer.find("<|endoftext|>")));
   CHECK(!tokenizer.ends_generation(tokenizer.find("<|im_start|>")));
 }
+
+TEST_CASE("every pre-tokenizer gives llama.cpp's tokens over SmolLM2's vocabulary") {
+  const kvferry::GgufFile file = kvferry::GgufFile::open(kvferry_test::model_path()).value();
+  const kvferry::Vocabulary vocabulary = kvferry::vocabulary_from(file).value();
+  const auto golden =
+      kvferry_test::read_json(std::string(KVFERRY_GOLDEN_DIR) + "/pre_tokenizers.json");
+  for (const auto& item : golden["ids"].items()) {
+    kvferry::Vocabulary changed = vocabulary;
+    changed.pre_tokenizer = item.key();
+    const auto tokenizer = kvferry::Tokenizer::create(changed).value();
+    for (std::size_t i = 0; i < golden["texts"].size(); ++i) {
+      const auto text = golden["texts"][i].get<std::string>();
+      INFO(item.key() << ": " << text);
+      CHECK(tokenizer.tokenize(text).value() ==
+            item.value()[i].get<std::vector<kvferry::TokenId>>());
+    }
+  }
+}
