@@ -1,5 +1,7 @@
 #include "kvferry/cache/pool.hpp"
 
+#include <cmath>
+#include <cstdio>
 #include <set>
 #include <string>
 

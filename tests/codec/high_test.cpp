@@ -1,4 +1,6 @@
 // high: 8 bits a value, K before RoPE.
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <catch2/catch.hpp>

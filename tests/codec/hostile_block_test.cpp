@@ -1,4 +1,5 @@
 // Blocks that a careless or hostile peer could send.
+#include <limits>
 #include <string>
 
 #include <catch2/catch.hpp>
