@@ -44,7 +44,7 @@ class UnixChannel final : public kvferry::Channel {
       while (!rest.empty()) {
         if (closed_ || send_failed_) return closed();
         const ssize_t sent = ::send(socket_, rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        const Status status = sent >= 0 ? Status() : wait_after_error(POLLOUT, deadline);
+        Status status = sent >= 0 ? Status() : wait_after_error(POLLOUT, deadline);
         if (!status.ok()) {
           send_failed_ = true;  // the contract: nobody knows how much of it was sent
           return status;

@@ -119,7 +119,7 @@ class TcpChannel final : public Channel {
   Status send(Span<const Bytes> buffers, Deadline deadline) override {
     if (std::all_of(buffers.begin(), buffers.end(), [](Bytes b) { return b.empty(); })) return {};
     if (send_failed_) return closed("an earlier send failed");
-    const Status status = send_buffers(buffers, deadline);
+    Status status = send_buffers(buffers, deadline);
     send_failed_ = !status.ok();
     return status;
   }
