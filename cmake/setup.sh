@@ -27,12 +27,17 @@ quietly() {
   return "$status"
 }
 
-# missing_packages <package> …: prints those that are not installed.
+# missing_packages <package> …: prints those that are not installed. On a machine with more than one
+# architecture a plain name means the machine's own.
 missing_packages() {
-  local package
+  local package own architecture
+  own=$(dpkg --print-architecture)
   for package in "$@"; do
-    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
-      printf '%s\n' "$package"
+    architecture=$own
+    [[ $package != *:* ]] || architecture=${package#*:}
+    # shellcheck disable=SC2016
+    dpkg-query -W -f '${db:Status-Status} ${Architecture}\n' "$package" 2>/dev/null |
+      grep -qxE "installed ($architecture|all)" || printf '%s\n' "$package"
   done
 }
 
@@ -105,7 +110,8 @@ configure() {
 build() {
   local preset=$1
   shift
-  (cd "$kvferry_root" && NINJA_STATUS='[%f/%t] ' cmake --build --preset "$preset" --target "$@") |
+  # Ninja's lines come one by one only through a line buffer.
+  (cd "$kvferry_root" && NINJA_STATUS='[%f/%t] ' stdbuf -oL cmake --build --preset "$preset" --target "$@") |
     build_progress "$preset"
 }
 

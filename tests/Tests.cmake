@@ -50,11 +50,10 @@ function(kvferry_test_main target)
   kvferry_options(${target})
 endfunction()
 
-# kvferry_test(<name> SOURCES a.cpp … LIBRARIES kvferry::x … LABELS <label> … PROGRAMS <target> …):
-# one Catch2 program test_<name>, one ctest entry. Golden data lies under KVFERRY_GOLDEN_DIR. PROGRAMS
-# are programs that the test starts; it gets the path of each, `kvferry-x` as KVFERRY_X_PROGRAM.
+# kvferry_test(<name> SOURCES a.cpp … LIBRARIES kvferry::x … LABELS <label> …): one Catch2 program
+# test_<name>, one ctest entry. Golden data lies under KVFERRY_GOLDEN_DIR.
 function(kvferry_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES;LABELS;PROGRAMS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES;LABELS")
   kvferry_runs_here(runs ${arg_LABELS})
   if(NOT runs)
     return()
@@ -68,15 +67,9 @@ function(kvferry_test name)
   target_compile_definitions(test_${name} PRIVATE
     KVFERRY_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
   kvferry_options(test_${name})
-  foreach(program ${arg_PROGRAMS})
-    string(TOUPPER ${program} macro)
-    string(REPLACE "-" "_" macro ${macro})
-    target_compile_definitions(test_${name} PRIVATE ${macro}_PROGRAM="$<TARGET_FILE:${program}>")
-    add_dependencies(test_${name} ${program})
-  endforeach()
   kvferry_add_test(${name} COMMAND test_${name} LABELS ${arg_LABELS})
-  if(model IN_LIST arg_LABELS OR e2e IN_LIST arg_LABELS)
-    # These use every core themselves.
+  if(model IN_LIST arg_LABELS)
+    # It uses every core itself.
     set_tests_properties(${KVFERRY_TEST_PREFIX}${name} PROPERTIES PROCESSORS 2)
   endif()
 endfunction()

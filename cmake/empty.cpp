@@ -1,1 +1,0 @@
-// Gives a library that has no source of its own something to archive.
