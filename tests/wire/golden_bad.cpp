@@ -182,6 +182,10 @@ void add_offer(BadFrames& bad) {
   offer("coverage_after", "a part ends after the last token",
         [](Offer& m) { m.coverage[0].end = 6; });
   offer("coverage_overlap", "two parts overlap", [](Offer& m) { m.coverage[1].first_layer = 1; });
+  offer("coverage_overlap_and_gap", "two parts overlap, and layer 2 is in none", [](Offer& m) {
+    m.coverage[1].first_layer = 1;
+    m.coverage[1].end_layer = 2;
+  });
   offer("coverage_gap", "layer 2 is in no part", [](Offer& m) { m.coverage.pop_back(); });
   offer("coverage_parts", "65 parts", [](Offer& m) { m.coverage.resize(65, m.coverage[0]); });
   offer("temperature_nan", "the temperature is not a number",

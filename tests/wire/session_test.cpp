@@ -1,4 +1,7 @@
 // Sessions as byte streams.
+#include <fstream>
+#include <iterator>
+
 #include <catch2/catch.hpp>
 
 #include "kvferry/cache/sequence_adapters.hpp"
@@ -108,6 +111,24 @@ TEST_CASE("A session of another shape, or refused by its reader, is not begun") 
     return Error(ErrorCode::kResourceExhausted, "no room");
   });
   CHECK(SessionReader(refused).feed(bytes).error().code == ErrorCode::kResourceExhausted);
+}
+
+TEST_CASE("A missing block is found by the reader itself, whatever its handler checks") {
+  class Anything : public SessionHandler {
+   public:
+    Status on_offer(const Offer&) override { return {}; }
+    Status on_block(const Block&) override { return {}; }
+  };
+  const std::string name = KVFERRY_GOLDEN_DIR "/wire/session/bad_block_missing.kvsession";
+  std::ifstream in(name, std::ios::binary);
+  REQUIRE(in.good());
+  const std::vector<std::uint8_t> bytes((std::istreambuf_iterator<char>(in)),
+                                        std::istreambuf_iterator<char>());
+  Anything handler;
+  const Status fed = SessionReader(handler).feed(bytes);
+  REQUIRE_FALSE(fed.ok());
+  CHECK(fed.error().code == ErrorCode::kIncomplete);
+  CHECK(fed.error().message.find("layer 0 V token 0") != std::string::npos);
 }
 
 TEST_CASE("Writing stops at the first error of its output") {
