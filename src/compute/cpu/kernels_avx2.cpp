@@ -22,6 +22,7 @@ struct Avx2 {
 
   static constexpr int kByteBias = 0;
   static constexpr int kMaxRows = 4;
+  static constexpr int kMaxSums = 4;
 
   static KVFERRY_INLINE Floats zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static KVFERRY_INLINE Floats set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -210,37 +211,40 @@ struct Avx2 {
         acc, _mm256_add_epi32(_mm256_madd_epi16(w_even, even), _mm256_madd_epi16(w_odd, odd)));
   }
 
-  // [32 keys, stride] of F16 or BF16, 8 dimensions of it -> [8 dimensions, 32 keys] F32.
+  // [32 keys, stride] of F16 or BF16, 8 dimensions of it -> [8 dimensions, 16 + 16 keys] F32.
   template <bool kF16>
   static KVFERRY_INLINE void transpose_halves(const std::uint16_t* in, std::size_t stride,
-                                              float* out) {
-    for (std::size_t half = 0; half < 32; half += 16, in += 16 * stride) {
-      __m256i a[8], b[8];
-      for (std::size_t i = 0; i < 8; ++i) {
-        a[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load_8(in + i * stride)),
-                                       load_8(in + (i + 8) * stride), 1);
-      }
-      for (int i = 0; i < 8; i += 2) {
-        b[i] = _mm256_unpacklo_epi16(a[i], a[i + 1]);
-        b[i + 1] = _mm256_unpackhi_epi16(a[i], a[i + 1]);
-      }
-      for (int i = 0; i < 8; i += 4) {
-        a[i] = _mm256_unpacklo_epi32(b[i], b[i + 2]);
-        a[i + 1] = _mm256_unpackhi_epi32(b[i], b[i + 2]);
-        a[i + 2] = _mm256_unpacklo_epi32(b[i + 1], b[i + 3]);
-        a[i + 3] = _mm256_unpackhi_epi32(b[i + 1], b[i + 3]);
-      }
-      for (int i = 0; i < 4; ++i) {
-        b[2 * i] = _mm256_unpacklo_epi64(a[i], a[i + 4]);
-        b[2 * i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 4]);
-      }
-      for (std::size_t i = 0; i < 8; ++i) {
-        const __m128i low = _mm256_castsi256_si128(b[i]);
-        const __m128i high = _mm256_extracti128_si256(b[i], 1);
-        float* keys = out + 32 * i + half;
-        _mm256_storeu_ps(keys, kF16 ? _mm256_cvtph_ps(low) : from_bfloat16(low));
-        _mm256_storeu_ps(keys + 8, kF16 ? _mm256_cvtph_ps(high) : from_bfloat16(high));
-      }
+                                              Floats (&keys0)[8], Floats (&keys16)[8]) {
+    transpose_16<kF16>(in, stride, keys0);
+    transpose_16<kF16>(in + 16 * stride, stride, keys16);
+  }
+  template <bool kF16>
+  static KVFERRY_INLINE void transpose_16(const std::uint16_t* in, std::size_t stride,
+                                          Floats (&keys)[8]) {
+    __m256i a[8], b[8];
+    for (std::size_t i = 0; i < 8; ++i) {
+      a[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load_8(in + i * stride)),
+                                     load_8(in + (i + 8) * stride), 1);
+    }
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = _mm256_unpacklo_epi16(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_epi16(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+      a[i] = _mm256_unpacklo_epi32(b[i], b[i + 2]);
+      a[i + 1] = _mm256_unpackhi_epi32(b[i], b[i + 2]);
+      a[i + 2] = _mm256_unpacklo_epi32(b[i + 1], b[i + 3]);
+      a[i + 3] = _mm256_unpackhi_epi32(b[i + 1], b[i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+      b[2 * i] = _mm256_unpacklo_epi64(a[i], a[i + 4]);
+      b[2 * i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 4]);
+    }
+    for (std::size_t i = 0; i < 8; ++i) {
+      const __m128i low = _mm256_castsi256_si128(b[i]);
+      const __m128i high = _mm256_extracti128_si256(b[i], 1);
+      keys[i] = {kF16 ? _mm256_cvtph_ps(low) : from_bfloat16(low),
+                 kF16 ? _mm256_cvtph_ps(high) : from_bfloat16(high)};
     }
   }
 };

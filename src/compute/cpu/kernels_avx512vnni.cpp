@@ -16,6 +16,7 @@ struct Avx512Vnni {
 
   static constexpr int kByteBias = 0;
   static constexpr int kMaxRows = 8;
+  static constexpr int kMaxSums = 16;
 
   static KVFERRY_INLINE Floats zero() { return _mm512_setzero_ps(); }
   static KVFERRY_INLINE Floats set(float x) { return _mm512_set1_ps(x); }
@@ -111,10 +112,10 @@ struct Avx512Vnni {
     return dot4(acc, w, x);
   }
 
-  // [32 keys, stride] of F16 or BF16, 8 dimensions of it -> [8 dimensions, 32 keys] F32.
+  // [32 keys, stride] of F16 or BF16, 8 dimensions of it -> [8 dimensions, 16 + 16 keys] F32.
   template <bool kF16>
   static KVFERRY_INLINE void transpose_halves(const std::uint16_t* in, std::size_t stride,
-                                              float* out) {
+                                              Floats (&keys0)[8], Floats (&keys16)[8]) {
     __m512i a[8], b[8];
     for (std::size_t i = 0; i < 8; ++i) {
       const auto piece = [&](std::size_t key) {
@@ -142,8 +143,8 @@ struct Avx512Vnni {
     for (int i = 0; i < 8; ++i) {
       const __m256i low = _mm512_castsi512_si256(b[i]);
       const __m256i high = _mm512_extracti64x4_epi64(b[i], 1);
-      store(out + 32 * i, kF16 ? _mm512_cvtph_ps(low) : from_bfloat16(low));
-      store(out + 32 * i + 16, kF16 ? _mm512_cvtph_ps(high) : from_bfloat16(high));
+      keys0[i] = kF16 ? _mm512_cvtph_ps(low) : from_bfloat16(low);
+      keys16[i] = kF16 ? _mm512_cvtph_ps(high) : from_bfloat16(high);
     }
   }
 };

@@ -22,6 +22,7 @@ struct Portable {
 
   static constexpr int kByteBias = 0;
   static constexpr int kMaxRows = 4;
+  static constexpr int kMaxSums = 4;
 
   template <typename Function>
   static KVFERRY_INLINE Floats floats(Function f) {
@@ -178,11 +179,13 @@ struct Portable {
   }
 
   template <bool kF16>
-  static void transpose_halves(const std::uint16_t* in, std::size_t stride, float* out) {
-    for (std::size_t k = 0; k < 32; ++k) {
-      for (std::size_t d = 0; d < 8; ++d) {
-        const std::uint16_t x = in[k * stride + d];
-        out[d * 32 + k] = kF16 ? half_to_float(x) : bfloat16_to_float(x);
+  static void transpose_halves(const std::uint16_t* in, std::size_t stride, Floats (&keys0)[8],
+                               Floats (&keys16)[8]) {
+    for (std::size_t d = 0; d < 8; ++d) {
+      for (std::size_t k = 0; k < 16; ++k) {
+        const std::uint16_t x = in[k * stride + d], y = in[(k + 16) * stride + d];
+        keys0[d].v[k] = kF16 ? half_to_float(x) : bfloat16_to_float(x);
+        keys16[d].v[k] = kF16 ? half_to_float(y) : bfloat16_to_float(y);
       }
     }
   }

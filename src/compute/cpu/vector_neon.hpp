@@ -25,6 +25,7 @@ struct NeonBase {
 
   static constexpr int kByteBias = 128;
   static constexpr int kMaxRows = 4;
+  static constexpr int kMaxSums = 4;
 
   template <typename Function>
   static KVFERRY_INLINE Floats floats(Function f) {
@@ -187,11 +188,11 @@ struct NeonBase {
     return vreinterpretq_s8_s32(vdupq_n_s32(four));
   }
 
-  // [32 keys, stride] of F16 or BF16, 8 dimensions of it -> [8 dimensions, 32 keys] F32.
+  // [32 keys, stride] of F16 or BF16, 8 dimensions of it -> [8 dimensions, 16 + 16 keys] F32.
   template <bool kF16>
   static KVFERRY_INLINE void transpose_halves(const std::uint16_t* in, std::size_t stride,
-                                              float* out) {
-    for (std::size_t first = 0; first < 32; first += 8, in += 8 * stride) {
+                                              Floats (&keys0)[8], Floats (&keys16)[8]) {
+    for (int first = 0; first < 32; first += 8, in += 8 * stride) {
       uint16x8_t a[8], b[8];
       for (std::size_t i = 0; i < 8; ++i) a[i] = vld1q_u16(in + i * stride);
       for (int i = 0; i < 8; i += 2) {
@@ -211,9 +212,9 @@ struct NeonBase {
       for (std::size_t i = 0; i < 8; ++i) {
         const uint16x4_t low = vget_low_u16(b[i]);
         const uint16x4_t high = vget_high_u16(b[i]);
-        float* keys = out + 32 * i + first;
-        vst1q_f32(keys, kF16 ? from_half(low) : from_bfloat16(low));
-        vst1q_f32(keys + 4, kF16 ? from_half(high) : from_bfloat16(high));
+        Floats& keys = first < 16 ? keys0[i] : keys16[i];
+        keys.v[first % 16 / 4] = kF16 ? from_half(low) : from_bfloat16(low);
+        keys.v[first % 16 / 4 + 1] = kF16 ? from_half(high) : from_bfloat16(high);
       }
     }
   }
