@@ -64,8 +64,12 @@ install_packages() {
 kvferry_model_name=SmolLM2-135M-Instruct.Q4_1.gguf
 kvferry_model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-# Sets KVFERRY_MODEL, exported: the caller's own, else the cached file, which need not be there yet.
+# Sets KVFERRY_MODEL, exported: the caller's own, which has to be there, else the cached file, which
+# fetch_model sees to.
 find_model() {
+  if [[ -n ${KVFERRY_MODEL:-} ]]; then
+    [[ -r $KVFERRY_MODEL ]] || fail "KVFERRY_MODEL names $KVFERRY_MODEL, which cannot be read"
+  fi
   export KVFERRY_MODEL=${KVFERRY_MODEL:-${XDG_CACHE_HOME:-$HOME/.cache}/kvferry/$kvferry_model_name}
 }
 
