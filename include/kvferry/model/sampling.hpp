@@ -8,11 +8,11 @@ namespace kvferry {
 
 // Ranges are checked by the sampler and by the wire parser: validate() in engine/sampler.hpp.
 struct SamplerParams {
-  float temperature = 0.0f;         // [0, 100]; 0 = greedy, the lowest id wins a tie
-  std::uint32_t top_k = 0;          // 0 = off; else the k most likely tokens stay
-  float top_p = 1.0f;               // (0, 1]; 1 = off
-  float min_p = 0.0f;               // [0, 1); 0 = off; relative to the most likely token
-  float repetition_penalty = 1.0f;  // [0.1, 10]; 1 = off
+  float temperature = 0.0f;              // [0, 100]; 0 = greedy, the lowest id wins a tie
+  std::uint32_t top_k = 0;               // 0 = off; else the k most likely tokens stay
+  float top_p = 1.0f;                    // (0, 1]; 1 = off
+  float min_p = 0.0f;                    // [0, 1); 0 = off; relative to the most likely token
+  float repetition_penalty = 1.0f;       // [0.1, 10]; 1 = off
   std::uint32_t repetition_window = 64;  // last tokens that the penalty looks at
   std::uint64_t seed = 0;
 };
