@@ -34,8 +34,8 @@ struct Vector {
 }  // namespace
 
 const Kernels* avx2_kernels() {
-  static constexpr Kernels table = table_of<Vector>();
-  return &table;
+  static constexpr Kernels kTable = table_of<Vector>();
+  return &kTable;
 }
 
 }  // namespace kvferry::reference

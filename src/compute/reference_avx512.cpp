@@ -31,8 +31,8 @@ static_assert(Vector::kTileRows <= kMaxRows, "the caller's buffers");
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static constexpr Kernels table = table_of<Vector>();
-  return &table;
+  static constexpr Kernels kTable = table_of<Vector>();
+  return &kTable;
 }
 
 }  // namespace kvferry::reference

@@ -7,7 +7,7 @@
 #include "reference_kernels.hpp"
 
 namespace kvferry::reference {
-namespace {
+namespace {  // NOLINT(google-build-namespaces): see above
 
 // V: load, store, broadcast, zero, multiply_add(a, b, c) = a * b + c, sum() that adds the upper
 // half of the lanes to the lower one until one is left; V::kTileRows.

@@ -127,7 +127,7 @@ class PrefillNode::Impl {
     auto session = SendSession::start(decode, source, std::move(offer));
     if (!session.ok()) return decode_error(session.error());
     cancellation.set_session(session->get());
-    const Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session,
+    Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session,
                                       cancellation, arrived, done);
     cancellation.set_session(nullptr);
     KVFERRY_TRY(cancellation.check());

@@ -82,7 +82,7 @@ Status forward(const Model<Path>& model, Compute<Path>& compute, const Batch& ba
   for (std::uint32_t l = layers.begin; l < layers.end; ++l) {
     const auto& layer = model.layer(l);
     compute.store_kv(layer, l);
-    const Status announced = on_layer(l, compute.fence());
+    Status announced = on_layer(l, compute.fence());
     if (!announced.ok()) {
       // The caller gives the blocks back: no late write may land in them.
       static_cast<void>(compute.fence().wait());

@@ -177,7 +177,7 @@ inline Status Connection::greet(wire::Role role, Deadline deadline) {
   KVFERRY_TRY(send(wire::MessageType::kHello, own, deadline));
 
   const auto fail = [&](ErrorCode code, const std::string& what) {
-    const Error error(code, what);
+    Error error(code, what);
     send_error(error, deadline);
     return error;
   };

@@ -177,14 +177,14 @@ inline void SendSession::note_state() {
 
 inline Status SendSession::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const Status status = machine_.publish(layer, begin, end);
+  Status status = machine_.publish(layer, begin, end);
   note_state();
   return status;
 }
 
 inline Status SendSession::send_first_token(const wire::FirstToken& token) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const Status status = machine_.send_first_token(token);
+  Status status = machine_.send_first_token(token);
   note_state();
   return status;
 }

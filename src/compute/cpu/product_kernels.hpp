@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernel_table.hpp"
 
@@ -248,9 +249,7 @@ struct ProductKernels {
 
  private:
   template <int kValue>
-  struct Count {
-    static constexpr int value = kValue;
-  };
+  using Count = std::integral_constant<int, kValue>;
 
   static KVFERRY_INLINE void store_terms(Ints n, std::uint8_t* out) {
     const Ints high = V::shift_right_8(V::add_ints(n, V::set_int(128)));
