@@ -143,15 +143,9 @@ int main(int argc, char** argv) {
                  "Tokens to generate; 0 = as many as the context allows")
       ->capture_default_str();
   app.add_flag("--ignore-eos", options.request.ignore_eos, "Go on past the end of the answer");
-  app.add_option("--stop", options.request.stop, "Text that ends the answer; may be repeated");
-  app.add_option_function<double>(
-         "--timeout",
-         [&options](double seconds) {
-           options.client.timeout =
-               std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
-         },
-         "Seconds to wait for a token (default 120)")
-      ->check(CLI::Range(0.1, 86400.0));
+  app.add_option("--stop", options.request.stop, "Text that ends the answer; may be repeated")
+      ->allow_extra_args(false);
+  cli::add_timeout(app, options.client.timeout, "Seconds to wait for a token (default 120)");
   app.add_flag("--json", options.json,
                "One JSON object with the tokens and all figures, at the end");
   app.add_flag("--quiet", options.quiet, "No report");

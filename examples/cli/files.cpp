@@ -30,8 +30,8 @@ Result<std::string> read_file(const std::string& path) {
   }
   std::ifstream file(path, std::ios::binary);
   if (!file) return io_error("read", path);
-  text << file.rdbuf();
-  if (file.bad()) return io_error("read", path);
+  if (file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
+  if (file.bad() || text.fail()) return io_error("read", path);
   return text.str();
 }
 
@@ -41,6 +41,8 @@ Result<std::vector<TokenId>> read_ids(const std::string& path, std::uint32_t voc
   if (!json.is_array()) {
     return Error(ErrorCode::kMalformed, path + ": expected a JSON array of token ids");
   }
+  if (json.empty())
+    return Error(ErrorCode::kInvalidArgument, path + ": there is no token id in it");
   std::vector<TokenId> ids;
   ids.reserve(json.size());
   for (const auto& element : json) {
@@ -55,6 +57,10 @@ Result<std::vector<TokenId>> read_ids(const std::string& path, std::uint32_t voc
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  struct stat found;
+  if (::stat(path.c_str(), &found) == 0 && !S_ISREG(found.st_mode)) {
+    return Error(ErrorCode::kInvalidArgument, path + " is there and is not a regular file");
+  }
   std::string temporary = path + ".XXXXXX";
   const int descriptor = ::mkstemp(&temporary[0]);
   if (descriptor < 0) return io_error("write", path);

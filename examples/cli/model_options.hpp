@@ -1,6 +1,10 @@
 // The options of every program that loads a model and samples from it.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <string>
+
 #include <CLI/CLI.hpp>
 
 #include "kvferry/model/sampling.hpp"
@@ -21,6 +25,20 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
                   "Tokens that the KV cache has room for; memory grows only as it is used")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));
+}
+
+// --timeout in seconds, a tenth to a day.
+inline void add_timeout(CLI::App& command, std::chrono::milliseconds& timeout,
+                        const std::string& help) {
+  command.add_option_function<double>(
+      "--timeout",
+      [&timeout](double seconds) {
+        if (!(seconds >= 0.1 && seconds <= 86400.0)) {  // refuses NaN too
+          throw CLI::ValidationError("--timeout", "a number from 0.1 to 86400 is needed");
+        }
+        timeout = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+      },
+      help);
 }
 
 inline void add_sampler_options(CLI::App& command, SamplerParams& sampler) {

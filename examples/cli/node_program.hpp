@@ -12,6 +12,7 @@
 #include "kvferry/node/node_options.hpp"
 
 #include "interrupt.hpp"
+#include "model_options.hpp"
 
 namespace kvferry::cli {
 
@@ -23,13 +24,8 @@ inline void add_server_options(CLI::App& app, ServerOptions& options) {
                "Listen on an address that is not loopback: anyone who reaches the port can use it");
   app.add_option("--max-connections", options.max_connections, "Connections at a time")
       ->capture_default_str();
-  app.add_option_function<double>(
-         "--timeout",
-         [&options](double seconds) {
-           options.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
-         },
-         "Seconds to wait for a peer that should be answering (default 30)")
-      ->check(CLI::Range(0.1, 3600.0));
+  add_timeout(app, options.timeout,
+              "Seconds to wait for a peer that should be answering (default 30)");
 }
 
 // Log lines to standard error, whole lines from any thread.

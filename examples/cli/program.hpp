@@ -1,12 +1,15 @@
 // How a program reads its command line and ends.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <iostream>
 
 #include <CLI/CLI.hpp>
 
 #include "kvferry/core/result.hpp"
+
+#include "cli/interrupt.hpp"
 
 namespace kvferry::cli {
 
@@ -21,7 +24,16 @@ inline int run_program(CLI::App& app, int argc, char** argv, const std::function
     std::cerr << "error: " << bad.what() << " (see --help)\n";
     return 2;
   }
-  const Status status = work();
+  interrupted();  // from here on Ctrl-C asks the work to stop
+  Status status;
+  try {
+    status = work();
+  } catch (const std::exception& failure) {  // out of memory, no thread to be had
+    status = Error(ErrorCode::kResourceExhausted, failure.what());
+  }
+  if (status.ok() && !std::cout.flush()) {
+    status = Error(ErrorCode::kIo, "cannot write to standard output");
+  }
   if (status.ok()) return 0;
   std::cerr << "error: " << status.error().message << '\n';
   return 1;

@@ -6,7 +6,8 @@
 
 namespace kvferry {
 
-DecodeLoop::DecodeLoop(const LoadedModel& model) : model_(model), thread_([this] { run(); }) {}
+DecodeLoop::DecodeLoop(const LoadedModel& model, std::function<void()> between_steps)
+    : model_(model), between_steps_(std::move(between_steps)), thread_([this] { run(); }) {}
 
 DecodeLoop::~DecodeLoop() {
   {
@@ -27,6 +28,7 @@ void DecodeLoop::add(std::unique_ptr<Generation> generation) {
 
 void DecodeLoop::run() {
   while (collect()) {
+    between_steps_();
     for (const auto& generation : active_) {
       if (generation->cancelled()) generation->finish(wire::FinishReason::kCancelled);
     }

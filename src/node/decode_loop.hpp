@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -14,8 +15,8 @@ namespace kvferry {
 // Generations join and leave between steps. One thread.
 class DecodeLoop {
  public:
-  // `model` outlives it.
-  explicit DecodeLoop(const LoadedModel& model);
+  // `model` outlives it. `between_steps` is called in the loop's thread before every step.
+  DecodeLoop(const LoadedModel& model, std::function<void()> between_steps);
   // Ends all generations with an error to their clients.
   ~DecodeLoop();
   DecodeLoop(const DecodeLoop&) = delete;
@@ -33,6 +34,7 @@ class DecodeLoop {
   void step_alone(Generation& generation);
 
   const LoadedModel& model_;
+  const std::function<void()> between_steps_;
   std::vector<std::unique_ptr<Generation>> active_;  // the thread's own
   std::vector<DecodeInput> inputs_;
   std::vector<float> logits_;  // [active, vocab]

@@ -18,7 +18,7 @@
 namespace kvferry {
 namespace {
 
-// How long a connection may stay without a message once it has greeted.
+// How long a connection may stay idle after a hand-off.
 constexpr std::chrono::minutes kIdle{10};
 
 // Blocks of the pool and sequences, promised before they are used, so that what was accepted can be
@@ -123,7 +123,8 @@ class DecodeNode::Impl {
         model_(std::move(model)),
         admission_(model_.pool->capacity_blocks(), options.max_sequences),
         tickets_(options.server.max_connections, options.ticket_lifetime),
-        loop_(model_) {}
+        // A client that never attaches must not keep its sequence decoding.
+        loop_(model_, [this] { tickets_.expire(); }) {}
 
   void listen(std::unique_ptr<Listener> listener) {
     server_ =
@@ -139,8 +140,9 @@ class DecodeNode::Impl {
     Connection connection(channel);
     const Status greeted = connection.greet(wire::Role::kDecode, soon());
     if (!greeted.ok()) return log_(connection.peer() + ": " + greeted.error().message);
-    for (;;) {
-      const auto frame = connection.receive(Deadline::after(kIdle));
+    // A connection that never says what it wants is not kept.
+    for (Deadline deadline = soon();; deadline = Deadline::after(kIdle)) {
+      const auto frame = connection.receive(deadline);
       if (!frame.ok()) {
         if (frame.error().code != ErrorCode::kClosed) {
           connection.send_error(frame.error(), soon());

@@ -88,9 +88,9 @@ class PrefillNode::Impl {
                                              " where the prefill node takes GENERATE");
     }
     KVFERRY_ASSIGN(const wire::Generate request, wire::parse_generate(frame.payload));
+    watch.emplace(client, [&cancellation](const Error& reason) { cancellation.cancel(reason); });
     KVFERRY_ASSIGN(const std::vector<TokenId> prompt, model_.prompt_tokens(request));
     KVFERRY_ASSIGN(Sampler sampler, Sampler::create(request.sampler));
-    watch.emplace(client, [&cancellation](const Error& reason) { cancellation.cancel(reason); });
     wire::Done done;
     KVFERRY_TRY(hand_over(client, request, prompt, sampler, cancellation, done));
     return client.send(wire::MessageType::kDone, done, soon());
@@ -127,8 +127,8 @@ class PrefillNode::Impl {
     auto session = SendSession::start(decode, source, std::move(offer));
     if (!session.ok()) return decode_error(session.error());
     cancellation.set_session(session->get());
-    Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session,
-                                      cancellation, arrived, done);
+    Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session, cancellation,
+                                arrived, done);
     cancellation.set_session(nullptr);
     KVFERRY_TRY(cancellation.check());
     if (!handed.ok()) (*session)->cancel(handed.error());

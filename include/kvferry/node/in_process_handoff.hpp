@@ -65,10 +65,10 @@ class InProcessHandoff {
   ChannelPair channels_;
   Connection sender_;
   Connection receiver_;
-  std::thread receiving_;
   Status received_;                // the receiving thread's, until it is joined
   HandoffReport receiver_report_;  // likewise
   std::unique_ptr<SendSession> session_;
+  std::thread receiving_;  // last: it uses what stands above
 };
 
 }  // namespace kvferry
