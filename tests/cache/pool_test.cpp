@@ -14,7 +14,7 @@ using namespace kvferry;
 
 namespace {
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // Bytes of this process that are resident.
 std::size_t resident_bytes() {
   std::size_t total = 0;
