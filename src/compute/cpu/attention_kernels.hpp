@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "elementwise_kernels.hpp"
 #include "kernel_table.hpp"
@@ -96,9 +97,7 @@ struct AttentionKernels {
   static constexpr int kMaxCount = V::kMaxSums / 2;  // rows that are scored at once
 
   template <int kValue>
-  struct Count {
-    static constexpr int value = kValue;
-  };
+  using Count = std::integral_constant<int, kValue>;
 
   // body(Count<n>(), first row) for all rows, as many at once as there are registers for.
   template <typename Body>
