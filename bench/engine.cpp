@@ -37,11 +37,12 @@ struct Figures {
 
 // Prefill is measured on an empty sequence, decode on one of `depth` tokens.
 Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std::uint32_t depth,
-                std::uint32_t chunk) {
+                std::uint32_t chunk, bool measure_attention) {
   const std::uint32_t vocab = engine.config().vocab;
   const std::uint32_t longest = std::max(prefill, depth + decode) + 16;
   const auto pool = KvPool::create(engine.geometry(), KvPool::blocks_for(longest) + 1).value();
   std::vector<float> logits(vocab);
+  std::vector<float> attention;
   const auto run_prefill = [&](std::uint32_t count) {
     const auto sequence = KvSequence::create(pool);
     if (count != 0) {
@@ -50,6 +51,10 @@ Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std
       request.tokens = tokens;
       request.chunk_tokens = chunk;
       request.logits = logits;
+      if (measure_attention) {
+        attention.resize(std::size_t{engine.config().layers} * count);
+        request.attention = attention;
+      }
       engine.prefill(request, *sequence).value();
     }
     return sequence;
@@ -89,6 +94,7 @@ int main(int argc, char** argv) {
   std::uint32_t decode = 64;
   std::uint32_t depth = 0;
   std::uint32_t chunk = PrefillRequest().chunk_tokens;
+  bool attention = false;
   bool json = false;
   app.add_option("--model", model, "GGUF file")->required();
   app.add_option("--path", options.path, "Compute path")->capture_default_str();
@@ -97,12 +103,14 @@ int main(int argc, char** argv) {
   app.add_option("--decode", decode, "Tokens to decode; 0 to leave out")->capture_default_str();
   app.add_option("--depth", depth, "Tokens in the cache before decoding")->capture_default_str();
   app.add_option("--chunk", chunk, "Tokens of a prefill chunk")->capture_default_str();
+  app.add_flag("--attention", attention,
+               "Prefill also measures the attention that each token gets, for token classes");
   app.add_flag("--json", json, "Print one JSON object");
   CLI11_PARSE(app, argc, argv);
   try {
     const std::unique_ptr<Engine> engine =
         Engine::load(ModelFile::open(model).value(), options).value();
-    const Figures f = measure(*engine, prefill, decode, depth, chunk);
+    const Figures f = measure(*engine, prefill, decode, depth, chunk, attention);
     if (json) {
       std::printf(
           "{\"path\":\"%s\",\"prefill_tokens\":%u,\"decode_tokens\":%u,\"depth\":%u,"

@@ -207,7 +207,7 @@ void Compute<path::Cpu>::store_kv(const Layer& layer, std::uint32_t index) {
   });
 }
 
-void Compute<path::Cpu>::attend(const Layer& layer, std::uint32_t index) {
+cpu::AttentionShape Compute<path::Cpu>::attention_shape(std::uint32_t index) const {
   cpu::AttentionShape shape;
   shape.heads = config_.heads;
   shape.kv_heads = config_.kv_heads;
@@ -216,8 +216,21 @@ void Compute<path::Cpu>::attend(const Layer& layer, std::uint32_t index) {
   shape.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
   shape.key_offset = layout_.tile_offset(index, Plane::kKey, 0);
   shape.value_offset = layout_.tile_offset(index, Plane::kValue, 0);
+  return shape;
+}
+
+void Compute<path::Cpu>::token_attention(std::uint32_t index, std::size_t queries,
+                                         Span<float> out) {
+  const std::size_t first = queries_.size() - std::min(queries, queries_.size());
+  const float* q = q_.data() + first * config_.heads * config_.head_dim;
+  cpu::attention_squares(kernels_, pool_, attention_shape(index),
+                         Span<const cpu::AttentionQuery>(queries_).subspan(first), q,
+                         positions_.front(), out, attention_workspace_);
+}
+
+void Compute<path::Cpu>::attend(const Layer& layer, std::uint32_t index) {
   const std::size_t q_width = std::size_t{config_.heads} * config_.head_dim;
-  cpu::attention(kernels_, pool_, shape,
+  cpu::attention(kernels_, pool_, attention_shape(index),
                  Span<const cpu::AttentionQuery>(queries_).subspan(first_row_),
                  q_.data() + first_row_ * q_width, attention_.data(), attention_workspace_);
   take_inputs(attention_.data(), rows_left(), kOutputInputs, {&layer.o});

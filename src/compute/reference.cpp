@@ -192,21 +192,28 @@ void Compute<path::Reference>::store_kv(const Layer& layer, std::uint32_t index)
   });
 }
 
-// Softmax over all tokens up to the row's own: scores, their maximum, exponentials, the sum.
-void Compute<path::Reference>::attend_head(const Row& row, std::uint32_t kv_head, const float* q,
-                                           float* out, std::vector<float>& weights) const {
+void Compute<path::Reference>::select_layer(std::uint32_t index) {
+  key_offset_ = layout_.tile_offset(index, Plane::kKey, 0);
+  value_offset_ = layout_.tile_offset(index, Plane::kValue, 0);
+}
+
+const float* Compute<path::Reference>::tile_at(const Row& row, std::size_t offset,
+                                               std::uint32_t kv_head, std::size_t token) const {
+  return reinterpret_cast<const float*>(row.blocks[token / kBlockTokens] + offset +
+                                        kv_head * layout_.tile_bytes);
+}
+
+double Compute<path::Reference>::exponential_weights(const Row& row, std::uint32_t kv_head,
+                                                     const float* q,
+                                                     std::vector<float>& weights) const {
   const std::size_t width = config_.head_dim;
   const std::size_t tokens = std::size_t{row.position} + 1;
   const float scale = 1.0f / std::sqrt(static_cast<float>(width));
-  const auto tile = [&](std::size_t offset, std::size_t token) {
-    return reinterpret_cast<const float*>(row.blocks[token / kBlockTokens] + offset +
-                                          kv_head * layout_.tile_bytes);
-  };
-  const reference::Kernels& kernels = reference::kernels();
   weights.resize(tokens);
   for (std::size_t t = 0; t < tokens; t += kBlockTokens) {
-    kernels.scores(q, tile(key_offset_, t), std::min<std::size_t>(kBlockTokens, tokens - t), width,
-                   scale, weights.data() + t);
+    reference::kernels().scores(q, tile_at(row, key_offset_, kv_head, t),
+                                std::min<std::size_t>(kBlockTokens, tokens - t), width, scale,
+                                weights.data() + t);
   }
   const float largest = *std::max_element(weights.begin(), weights.end());
   double sum = 0.0;
@@ -214,18 +221,55 @@ void Compute<path::Reference>::attend_head(const Row& row, std::uint32_t kv_head
     w = std::exp(w - largest);
     sum += static_cast<double>(w);
   }
+  return sum;
+}
+
+void Compute<path::Reference>::attend_head(const Row& row, std::uint32_t kv_head, const float* q,
+                                           float* out, std::vector<float>& weights) const {
+  const std::size_t width = config_.head_dim;
+  const double sum = exponential_weights(row, kv_head, q, weights);
   std::fill_n(out, width, 0.0f);
-  for (std::size_t t = 0; t < tokens; t += kBlockTokens) {
-    kernels.weighted_sum(weights.data() + t, tile(value_offset_, t),
-                         std::min<std::size_t>(kBlockTokens, tokens - t), width, out);
+  for (std::size_t t = 0; t < weights.size(); t += kBlockTokens) {
+    reference::kernels().weighted_sum(weights.data() + t, tile_at(row, value_offset_, kv_head, t),
+                                      std::min<std::size_t>(kBlockTokens, weights.size() - t),
+                                      width, out);
   }
   const float normaliser = static_cast<float>(1.0 / sum);
   for (std::size_t i = 0; i < width; ++i) out[i] *= normaliser;
 }
 
+void Compute<path::Reference>::token_attention(std::uint32_t index, std::size_t queries,
+                                               Span<float> out) {
+  select_layer(index);
+  const std::size_t rows = rows_.size();
+  const std::size_t first_query = rows - std::min(queries, rows);
+  const std::size_t width = config_.head_dim;
+  // Each head adds up its own squares, in the order of the queries.
+  std::vector<double> squares(config_.heads * rows, 0.0);
+  pool_.parallel_for(config_.heads, 1, [&](std::size_t begin, std::size_t end, std::size_t) {
+    std::vector<float> weights;
+    for (std::size_t h = begin; h < end; ++h) {
+      const auto kv_head = static_cast<std::uint32_t>(h / (config_.heads / config_.kv_heads));
+      for (std::size_t r = first_query; r < rows; ++r) {
+        const float* q = q_.data() + (r * config_.heads + h) * width;
+        const double sum = exponential_weights(rows_[r], kv_head, q, weights);
+        for (std::size_t t = 0; t <= r; ++t) {
+          const double a = static_cast<double>(weights[rows_[t].position]) / sum;
+          squares[h * rows + t] += a * a;
+        }
+      }
+    }
+  });
+  for (std::size_t t = 0; t < rows; ++t) {
+    double sum = 0.0;
+    for (std::size_t h = 0; h < config_.heads; ++h) sum += squares[h * rows + t];
+    const std::size_t seeing = rows - std::max(first_query, t);
+    out[t] = static_cast<float>(sum / static_cast<double>(seeing * config_.heads));
+  }
+}
+
 void Compute<path::Reference>::attend(const Layer& layer, std::uint32_t index) {
-  key_offset_ = layout_.tile_offset(index, Plane::kKey, 0);
-  value_offset_ = layout_.tile_offset(index, Plane::kValue, 0);
+  select_layer(index);
   const std::size_t rows = rows_.size() - first_row_;
   const std::size_t width = config_.head_dim;
   pool_.parallel_for(rows * config_.heads, 4, [&](std::size_t begin, std::size_t end, std::size_t) {

@@ -57,27 +57,34 @@ struct Cache {
   std::size_t q_row() const { return std::size_t{shape.heads} * shape.head_dim; }
 };
 
+// Softmax weights of one head by their definition, in F64.
+std::vector<double> weights_of(const Cache& c, const float* q, std::size_t head,
+                               std::uint32_t position) {
+  const std::size_t dim = c.shape.head_dim, group = c.shape.heads / c.shape.kv_heads;
+  std::vector<double> weights(position + 1);
+  double largest = -1e300, total = 0;
+  for (std::size_t t = 0; t <= position; ++t) {
+    const std::size_t row = (t * c.shape.kv_heads + head / group) * dim;
+    for (std::size_t d = 0; d < dim; ++d)
+      weights[t] += static_cast<double>(q[head * dim + d]) * static_cast<double>(c.k[row + d]);
+    weights[t] *= static_cast<double>(c.shape.scale);
+    largest = std::max(largest, weights[t]);
+  }
+  for (double& w : weights) total += w = std::exp(w - largest);
+  for (double& w : weights) w /= total;
+  return weights;
+}
+
 // Softmax attention by its definition, in F64.
 std::vector<double> reference(const Cache& c, const float* q, std::uint32_t position) {
   const std::size_t dim = c.shape.head_dim, group = c.shape.heads / c.shape.kv_heads;
   std::vector<double> out(c.q_row(), 0.0);
   for (std::size_t h = 0; h < c.shape.heads; ++h) {
-    std::vector<double> scores(position + 1);
-    double largest = -1e300, total = 0;
+    const std::vector<double> weights = weights_of(c, q, h, position);
     for (std::size_t t = 0; t <= position; ++t) {
       const std::size_t row = (t * c.shape.kv_heads + h / group) * dim;
-      for (std::size_t d = 0; d < dim; ++d) {
-        scores[t] += static_cast<double>(q[h * dim + d]) * static_cast<double>(c.k[row + d]);
-      }
-      scores[t] *= static_cast<double>(c.shape.scale);
-      largest = std::max(largest, scores[t]);
-    }
-    for (double& s : scores) total += s = std::exp(s - largest);
-    for (std::size_t t = 0; t <= position; ++t) {
-      const std::size_t row = (t * c.shape.kv_heads + h / group) * dim;
-      for (std::size_t d = 0; d < dim; ++d) {
-        out[h * dim + d] += scores[t] / total * static_cast<double>(c.v[row + d]);
-      }
+      for (std::size_t d = 0; d < dim; ++d)
+        out[h * dim + d] += weights[t] * static_cast<double>(c.v[row + d]);
     }
   }
   return out;
@@ -189,6 +196,57 @@ TEST_CASE("attention with scores far apart, and with NaN among what is seen") {
     cache.put(nan, cache.shape.key_offset, 130, 3);
     for (const float y : attend(kernels, pool, cache, queries, q.data(), workspace)) {
       CHECK(std::isnan(y));
+    }
+  });
+}
+
+TEST_CASE("how much the last queries look at each token, by its definition") {
+  struct Shape {
+    std::uint32_t heads, kv_heads, head_dim, tokens, queries, first_token;
+  };
+  const Shape shapes[] = {{9, 3, 64, 300, 128, 0}, {9, 3, 64, 300, 128, 140},
+                          {4, 4, 80, 70, 70, 0},   {8, 2, 128, 257, 5, 250},
+                          {6, 3, 2, 40, 1, 0},     {66, 1, 8, 131, 9, 128},
+                          {2, 1, 18, 129, 128, 1}};
+  for_every_isa([&](const cpu::Kernels& kernels) {
+    for (const Shape& s : shapes) {
+      for (const ElementType type : {ElementType::kF16, ElementType::kF32}) {
+        CAPTURE(s.heads, s.head_dim, s.tokens, s.queries, s.first_token, name_of(type));
+        const Cache cache(s.heads, s.kv_heads, s.head_dim, type, s.tokens, s.tokens);
+        const std::vector<float> q = random_floats(s.queries * cache.q_row(), 98);
+        std::vector<AttentionQuery> queries;
+        for (std::uint32_t i = 0; i < s.queries; ++i)
+          queries.push_back({cache.blocks.data(), s.tokens - s.queries + i});
+        std::vector<double> expected(s.tokens - s.first_token + 1, 0.0), seen(expected.size(), 0.0);
+        for (std::uint32_t i = 0; i < s.queries; ++i) {
+          for (std::uint32_t h = 0; h < s.heads; ++h) {
+            const std::vector<double> weights =
+                weights_of(cache, &q[i * cache.q_row()], h, queries[i].position);
+            for (std::size_t t = s.first_token; t < weights.size(); ++t) {
+              expected[t - s.first_token] += weights[t] * weights[t];
+              seen[t - s.first_token] += 1.0;
+            }
+          }
+        }
+        std::vector<float> first;
+        for (const std::size_t threads : {1, 3}) {
+          ThreadPool pool(threads);
+          cpu::AttentionWorkspace workspace;
+          std::vector<float> out(expected.size(), kNaN);  // one token that nobody sees
+          cpu::attention_squares(kernels, pool, cache.shape, queries, q.data(), s.first_token, out,
+                                 workspace);
+          double worst = 0.0;
+          for (std::size_t t = 0; t + 1 < out.size(); ++t) {
+            const double value = expected[t] / seen[t];
+            const double error = std::fabs(static_cast<double>(out[t]) - value) / value;
+            if (!(error <= worst)) worst = error;
+          }
+          CHECK(worst <= 1e-4);
+          CHECK(out.back() == 0.0f);
+          if (first.empty()) first = out;
+          CHECK(same_bits(out.data(), first.data(), out.size()));
+        }
+      }
     }
   });
 }

@@ -1,5 +1,6 @@
 #include "kvferry/engine/prefill.hpp"
 
+#include <cmath>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -51,6 +52,74 @@ TEMPLATE_TEST_CASE("every layer is announced once, chunk by chunk, when its rows
   }
   CHECK((announced == expected));
   CHECK((sequence->tokens() == tokens));
+}
+
+// What each token gets of the attention, [layers, tokens].
+template <typename Path>
+std::vector<float> attention_of(const ModelFile& file, std::size_t threads,
+                                const std::vector<TokenId>& tokens, std::uint32_t chunk,
+                                ElementType type) {
+  ModelRun<Path> run(file, threads, {}, type);
+  std::vector<float> attention(file.config().layers * tokens.size(), -1.0f);
+  PrefillRequest request;
+  request.tokens = tokens;
+  request.chunk_tokens = chunk;
+  request.attention = attention;
+  std::size_t announced = 0;
+  request.on_layer = [&](const LayerReady& ready) -> Status {
+    KVFERRY_TRY(ready.fence.wait());
+    CHECK(ready.attention.data() == attention.data() + ready.layer * tokens.size() + ready.begin);
+    CHECK(ready.attention.size() == ready.end - ready.begin);
+    for (const float a : ready.attention) CHECK((a > 0.0f && a <= 1.0f));
+    announced += ready.attention.size();
+    return Status();
+  };
+  const auto sequence = run.sequence();
+  run.prefill(request, *sequence).value();
+  CHECK(announced == attention.size());
+  return attention;
+}
+
+TEST_CASE("the attention that tokens get is that of the reference, for any number of threads") {
+  for (const char* name : {"tiny-llama-yarn-f16", "tiny-qwen3-f16"}) {
+    CAPTURE(name);
+    const ModelFile file = tiny(name);
+    const auto tokens = random_tokens(200, file.config().vocab, 11);
+    for (const std::uint32_t chunk : {200u, 90u}) {
+      CAPTURE(chunk);
+      const auto expected =
+          attention_of<path::Reference>(file, 1, tokens, chunk, ElementType::kF32);
+      CHECK(same_bits(expected,
+                      attention_of<path::Reference>(file, 3, tokens, chunk, ElementType::kF32)));
+      const auto got = attention_of<path::Cpu>(file, 1, tokens, chunk, ElementType::kF32);
+      CHECK(same_bits(got, attention_of<path::Cpu>(file, 3, tokens, chunk, ElementType::kF32)));
+      double worst = 0.0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double error =
+            std::fabs(static_cast<double>(got[i] - expected[i])) / static_cast<double>(expected[i]);
+        if (!(error <= worst)) worst = error;
+      }
+      CHECK(worst <= 0.02);  // the paths' products differ
+    }
+  }
+}
+
+TEST_CASE("measuring attention changes neither cache nor logits") {
+  const ModelFile file = tiny("tiny-qwen2-q8_0");
+  ModelRun<path::Cpu> run(file, 2);
+  const auto tokens = random_tokens(150, run.config().vocab, 12);
+  const auto plain = run.sequence();
+  const std::vector<float> expected = run.prefill_logits(tokens, 2, 64, *plain);
+  std::vector<float> logits(expected.size()), attention(run.config().layers * tokens.size());
+  PrefillRequest request;
+  request.tokens = tokens;
+  request.chunk_tokens = 64;
+  request.logits = logits;
+  request.attention = attention;
+  const auto measured = run.sequence();
+  run.prefill(request, *measured).value();
+  CHECK(same_bits(logits, expected));
+  CHECK((cache_bytes(*measured) == cache_bytes(*plain)));
 }
 
 TEMPLATE_TEST_CASE("logits of the last rows are those of the prompts that end there", "",
@@ -166,6 +235,11 @@ TEST_CASE("an error leaves the sequence as it was") {
     std::vector<float> logits(run.config().vocab + 1);
     request.logits = logits;
     check(ErrorCode::kInvalidArgument, "logits");
+  }
+  SECTION("room for the attention of other tokens") {
+    std::vector<float> attention(run.config().layers * tokens.size() - 1);
+    request.attention = attention;
+    check(ErrorCode::kInvalidArgument, "attention values");
   }
   SECTION("hidden states where none are taken") {
     const std::vector<float> hidden(tokens.size() * run.config().hidden);

@@ -57,6 +57,7 @@ class Compute<path::Cpu> {
   void set_hidden(Span<const float> hidden);
   void get_hidden(Span<float> hidden) const;
   void store_kv(const Layer& layer, std::uint32_t index);
+  void token_attention(std::uint32_t index, std::size_t queries, Span<float> out);
   Fence fence() { return Fence(); }
   void keep_from(std::size_t row) { first_row_ = row; }
   void attend(const Layer& layer, std::uint32_t index);
@@ -79,6 +80,7 @@ class Compute<path::Cpu> {
   // inputs_ · matrixᵀ into `out`, rows matrix.rows() apart.
   cpu::Product product(const cpu::PackedMatrix& matrix, float* out) const;
   void norm(const std::vector<float>& weight, std::size_t first, std::size_t rows);
+  cpu::AttentionShape attention_shape(std::uint32_t index) const;
   std::size_t rows_left() const { return queries_.size() - first_row_; }
   float* hidden(std::size_t row) { return hidden_.data() + row * config_.hidden; }
 

@@ -84,6 +84,10 @@ class Fence {
 //       the same from the host, [rows, hidden], where the layers before are elsewhere
 //   void store_kv(const Layer&, layer)
 //       q, k, v = W · norm(hidden) (+ bias, norm of each head), RoPE; k and v into the caches
+//   void token_attention(layer, queries, Span<float>)
+//       to the host, [rows]: how much the last `queries` rows look at each row of a batch of one
+//       run: the mean of a^2 over the heads and over those of the queries that see the row, where a
+//       is the attention's softmax weight
 //   Fence fence()
 //       done when all operations before it are
 //   void keep_from(row)
@@ -97,7 +101,8 @@ class Fence {
 //   void logits(const Head&, row, Span<float>)
 //       to the host, [n, vocab], of rows [row, row + n)
 //
-// Operations that hand data to the host return when it is there; others may return earlier. A row's
+// Operations that hand data to the host return when it is there, token_attention when it will be
+// there at the next fence; others may return earlier. A row's
 // results have the same bits whatever else is in the batch and however many threads there are.
 template <typename Path>
 class Compute;

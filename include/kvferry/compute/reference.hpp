@@ -54,6 +54,7 @@ class Compute<path::Reference> {
   void set_hidden(Span<const float> hidden);
   void get_hidden(Span<float> hidden) const;
   void store_kv(const Layer& layer, std::uint32_t index);
+  void token_attention(std::uint32_t index, std::size_t queries, Span<float> out);
   Fence fence() { return Fence(); }
   void keep_from(std::size_t row) { first_row_ = row; }
   void attend(const Layer& layer, std::uint32_t index);
@@ -73,6 +74,13 @@ class Compute<path::Reference> {
                 std::vector<float>& out);
   void norm_rows(const std::vector<float>& weight, std::size_t first, std::size_t rows);
   void rotate(std::size_t row, float* head) const;
+  // Sets key_offset_ and value_offset_.
+  void select_layer(std::uint32_t index);
+  // weights = exp(score - largest score) of all tokens up to the row's own; gives their sum.
+  double exponential_weights(const Row& row, std::uint32_t kv_head, const float* q,
+                             std::vector<float>& weights) const;
+  const float* tile_at(const Row& row, std::size_t offset, std::uint32_t kv_head,
+                       std::size_t token) const;
   void attend_head(const Row& row, std::uint32_t kv_head, const float* q, float* out,
                    std::vector<float>& weights) const;
 

@@ -57,8 +57,8 @@ class Decode {
     }
     ForwardIo io;
     io.logits = logits;
-    KVFERRY_TRY(forward(model_, compute_, Batch(runs), cache, io,
-                        [](std::uint32_t, const Fence&) { return Status(); }));
+    KVFERRY_TRY(
+        forward(model_, compute_, Batch(runs), cache, io, [](std::uint32_t) { return Status(); }));
     for (KvAppend& append : appends) append.publish();
     return Status();
   }

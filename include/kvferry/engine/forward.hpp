@@ -64,9 +64,10 @@ inline Status check_tokens(const ModelConfig& config, std::uint32_t length,
   return Status();
 }
 
-// Runs a batch through the model's layers on caches of geometry `cache`. Calls
-// on_layer(layer, fence), which returns a Status, as soon as the keys and values of all rows are
-// queued; its error ends the run, and nothing that was queued is still at work then.
+// Runs a batch through the model's layers on caches of geometry `cache`. Calls on_layer(layer),
+// which returns a Status and may call operations that need no more than store_kv, as soon as the
+// keys and values of all rows are queued; its error ends the run, and nothing that was queued is
+// still at work then.
 template <typename Path, typename OnLayer>
 Status forward(const Model<Path>& model, Compute<Path>& compute, const Batch& batch,
                const KvGeometry& cache, const ForwardIo& io, OnLayer&& on_layer) {
@@ -82,7 +83,7 @@ Status forward(const Model<Path>& model, Compute<Path>& compute, const Batch& ba
   for (std::uint32_t l = layers.begin; l < layers.end; ++l) {
     const auto& layer = model.layer(l);
     compute.store_kv(layer, l);
-    Status announced = on_layer(l, compute.fence());
+    Status announced = on_layer(l);
     if (!announced.ok()) {
       // The caller gives the blocks back: no late write may land in them.
       static_cast<void>(compute.fence().wait());

@@ -19,7 +19,12 @@ struct LayerReady {
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
   Fence fence;
+  // [end - begin], of PrefillRequest::attention; empty when that is. Read it after the fence.
+  Span<const float> attention;
 };
+
+// Queries at the end of a chunk whose attention is measured.
+constexpr std::uint32_t kMeasuredQueries = 128;
 
 struct PrefillRequest {
   Span<const TokenId> tokens;  // what is appended to the sequence
@@ -29,6 +34,11 @@ struct PrefillRequest {
   // Called in the thread of run(), in order: chunk by chunk, layer by layer. An error that it
   // returns ends the run (kCancelled, for instance). May be empty.
   std::function<Status(const LayerReady&)> on_layer;
+  // [layers that are here, tokens], or empty: how much the last kMeasuredQueries queries of a
+  // token's chunk look at it: the mean of a^2 over the heads and over those of them that see it,
+  // where a is the attention's softmax weight. The codec's token classes are made of it. Costs a
+  // few percent of the run.
+  Span<float> attention;
   // [n, vocab] for the logits of the last n tokens: as many as fit. Needs the last layer.
   Span<float> logits;
   // [tokens, hidden]: of the layer before the first that is here; needed unless that is layer 0.
@@ -63,13 +73,18 @@ class Prefill {
         const std::size_t from = std::max(begin, first_logits);
         io.logits = part(request.logits, from - first_logits, end - first_logits, config.vocab);
       }
-      KVFERRY_TRY(forward(model_, compute_, Batch(&run, 1), sequence.geometry(), io,
-                          [&](std::uint32_t layer, const Fence& fence) -> Status {
-                            if (!request.on_layer) return Status();
-                            return request.on_layer(
-                                {layer, run.begin, append.begin() + static_cast<std::uint32_t>(end),
-                                 fence});
-                          }));
+      const auto announce = [&](std::uint32_t layer) -> Status {
+        Span<float> attention;
+        if (!request.attention.empty()) {
+          const std::size_t row = layer - model_.layers().begin;
+          attention = request.attention.subspan(row * total + begin, end - begin);
+          compute_.token_attention(layer, kMeasuredQueries, attention);
+        }
+        if (!request.on_layer) return Status();
+        return request.on_layer({layer, run.begin, append.begin() + static_cast<std::uint32_t>(end),
+                                 compute_.fence(), attention});
+      };
+      KVFERRY_TRY(forward(model_, compute_, Batch(&run, 1), sequence.geometry(), io, announce));
       begin = end;
     }
     KVFERRY_TRY(compute_.fence().wait());
@@ -96,6 +111,12 @@ class Prefill {
       return refuse("room for " + std::to_string(request.logits.size()) + " logits; give " +
                     std::to_string(config.vocab) + " for each of at most " +
                     std::to_string(request.tokens.size()) + " tokens");
+    }
+    const std::size_t layers = model_.layers().end - model_.layers().begin;
+    if (!request.attention.empty() && request.attention.size() != layers * request.tokens.size()) {
+      return refuse("room for " + std::to_string(request.attention.size()) +
+                    " attention values instead of " +
+                    std::to_string(layers * request.tokens.size()));
     }
     if (!request.logits.empty() && model_.head() == nullptr) {
       return refuse("logits come from the model's last layer, which is not here");

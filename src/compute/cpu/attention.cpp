@@ -6,45 +6,10 @@
 #include <limits>
 #include <vector>
 
-#include "kernel_table.hpp"
+#include "attention_call.hpp"
 
 namespace kvferry::cpu {
 namespace {
-
-constexpr std::size_t kOctet = 8;      // rows that the kernels take interleaved
-constexpr std::size_t kTileRows = 64;  // rows (queries x heads of a KV head) that share K and V
-constexpr std::size_t kBlocksPerPartition = kAttentionPartition / kBlockTokens;
-
-std::size_t round_up(std::size_t n, std::size_t to) {
-  return (n + to - 1) / to * to;
-}
-
-// Consecutive queries of one sequence.
-struct QueryTile {
-  std::size_t first;
-  std::size_t count;
-  std::size_t partitions;     // that any of them sees
-  std::size_t partial_slots;  // partitions of all tiles before
-};
-
-std::vector<QueryTile> tiles_of(Span<const AttentionQuery> queries, std::size_t group) {
-  const std::size_t most = std::max<std::size_t>(1, kTileRows / group);
-  std::vector<QueryTile> tiles;
-  std::size_t slots = 0;
-  for (std::size_t i = 0; i < queries.size();) {
-    std::size_t n = 1;
-    std::uint32_t last = queries[i].position;
-    while (n < most && i + n < queries.size() && queries[i + n].blocks == queries[i].blocks) {
-      last = std::max(last, queries[i + n].position);
-      ++n;
-    }
-    const std::size_t partitions = last / kAttentionPartition + 1;
-    tiles.push_back({i, n, partitions, slots});
-    slots += partitions;
-    i += n;
-  }
-  return tiles;
-}
 
 // Where one thread works, and what a partition leaves: all in floats of `memory`.
 struct Buffers {
@@ -72,64 +37,22 @@ PartialResult result_at(float* memory, const Buffers& b) {
   return {memory, memory + b.rows * b.padded_dim, memory + b.rows * b.padded_dim + b.rows};
 }
 
-// All that does not change during a call.
-struct Call {
-  const Kernels& kernels;
-  const AttentionShape& shape;
-  Span<const AttentionQuery> queries;
-  const float* q;
+struct Call : AttentionCall {
+  Call(const AttentionCall& call, float* to, const Buffers& b)
+      : AttentionCall(call), out(to), buffers(b) {}
+
   float* out;
   Buffers buffers;
-
-  std::size_t group() const { return shape.heads / shape.kv_heads; }
-  const float* q_of(std::size_t query, std::size_t head) const {
-    return q + (query * shape.heads + head) * shape.head_dim;
-  }
-
-  // Row query * group + head of the tile -> [octet, head_dim, 8], scaled so that 2^x is meant by
-  // e^x.
-  void pack_queries(const QueryTile& tile, std::size_t kv_head, float* packed) const {
-    const float scale = shape.scale * 1.44269504088896341f;
-    const std::size_t rows = tile.count * group();
-    for (std::size_t r = 0; r < round_up(rows, kOctet); ++r) {
-      float* to = packed + r / kOctet * kOctet * shape.head_dim + r % kOctet;
-      if (r >= rows) {
-        for (std::size_t d = 0; d < shape.head_dim; ++d) to[d * kOctet] = 0.0f;
-        continue;
-      }
-      const float* from = q_of(tile.first + r / group(), kv_head * group() + r % group());
-      for (std::size_t d = 0; d < shape.head_dim; ++d) to[d * kOctet] = from[d] * scale;
-    }
-  }
 
   // `scratch` follows the packed queries in a thread's memory.
   void attend(const QueryTile& tile, std::size_t kv_head, std::size_t partition,
               const float* packed, float* scratch, const PartialResult& result) const {
-    const std::size_t rows = tile.count * group();
-    PartitionTask task;
-    task.type = shape.type;
-    task.head_dim = shape.head_dim;
-    task.padded_dim = buffers.padded_dim;
-    task.rows = rows;
-    task.blocks = queries[tile.first].blocks + partition * kBlocksPerPartition;
-    const std::size_t head_tile = kBlockTokens * shape.head_dim * size_of(shape.type);
-    task.key_offset = shape.key_offset + kv_head * head_tile;
-    task.value_offset = shape.value_offset + kv_head * head_tile;
-    task.q = packed;
+    std::uint32_t* visible = reinterpret_cast<std::uint32_t*>(scratch + 2 * buffers.tile_floats() +
+                                                              buffers.score_floats());
+    PartitionTask task = partition_task(tile, kv_head, partition, packed, visible);
     task.tile = scratch;
     task.partial_block = reinterpret_cast<std::uint8_t*>(scratch + buffers.tile_floats());
     task.scores = scratch + 2 * buffers.tile_floats();
-    std::uint32_t* visible = reinterpret_cast<std::uint32_t*>(task.scores + buffers.score_floats());
-    task.keys = 0;
-    const std::size_t first_key = partition * kAttentionPartition;
-    for (std::size_t r = 0; r < rows; ++r) {
-      const std::size_t keys = std::size_t{queries[tile.first + r / group()].position} + 1;
-      const std::size_t here =
-          keys <= first_key ? 0 : std::min<std::size_t>(keys - first_key, kAttentionPartition);
-      visible[r] = static_cast<std::uint32_t>(here);
-      task.keys = std::max(task.keys, here);
-    }
-    task.visible = visible;
     task.out = result.values;
     task.maximum = result.maximum;
     task.sum = result.sum;
@@ -165,10 +88,9 @@ void attention(const Kernels& kernels, ThreadPool& pool, const AttentionShape& s
   assert(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0 && shape.head_dim > 0);
   if (queries.empty()) return;
   const std::size_t group = shape.heads / shape.kv_heads;
-  const std::size_t per_tile = std::max<std::size_t>(1, kTileRows / group);
-  const Buffers buffers{round_up(std::min(per_tile, queries.size()) * group, kOctet),
+  const Buffers buffers{round_up(std::min(queries_per_tile(group), queries.size()) * group, kOctet),
                         shape.head_dim, round_up(shape.head_dim, 16)};
-  const Call call{kernels, shape, queries, q, out, buffers};
+  const Call call({kernels, shape, queries, q}, out, buffers);
   const std::vector<QueryTile> tiles = tiles_of(queries, group);
   workspace.tiles.grow(pool.thread_count() * buffers.thread_floats() * sizeof(float));
   const auto thread_memory = [&](std::size_t thread) {

@@ -21,13 +21,11 @@ struct AttentionKernels {
   static constexpr std::size_t kKeys = kBlockTokens;
   static constexpr int kRows = 8;  // query rows that lie interleaved
 
-  static void attend_partition(const PartitionTask& task) {
+  static void score_partition(const PartitionTask& task) {
     // With the rows of one octet at most four, as in decoding, a tile is used as it is loaded; with
     // more it is converted once for all of them. The order of every sum is the same.
-    const bool few = task.rows <= 4;
     const bool direct_keys =
-        few && task.type != ElementType::kF32 && task.head_dim % kDimensions == 0;
-    const bool direct_values = few && task.head_dim % kLanes == 0;
+        task.rows <= 4 && task.type != ElementType::kF32 && task.head_dim % kDimensions == 0;
     for (std::size_t first = 0; first < task.keys; first += kKeys) {
       const std::uint8_t* tile = block_tile(task, first, task.key_offset);
       if (!direct_keys) load_keys(task, tile);
@@ -49,6 +47,11 @@ struct AttentionKernels {
       exponentiate(task.scores + r * kAttentionPartition, task.visible[r], padded_keys,
                    task.maximum + r, task.sum + r);
     }
+  }
+
+  static void attend_partition(const PartitionTask& task) {
+    score_partition(task);
+    const bool direct_values = task.rows <= 4 && task.head_dim % kLanes == 0;
     for (std::size_t i = 0; i < task.rows * task.padded_dim; i += kLanes) {
       V::store(task.out + i, V::zero());
     }
@@ -70,6 +73,14 @@ struct AttentionKernels {
           add_values<kCount, ElementType::kF32>(task, tile, task.head_dim, p, keys, out);
         }
       });
+    }
+  }
+
+  static void add_squares(const float* x, float factor, std::size_t count, float* sums) {
+    const Floats f = V::set(factor);
+    for (std::size_t i = 0; i < count; i += kLanes) {
+      const Floats scaled = V::mul(V::load(x + i), f);
+      V::store(sums + i, V::fma(scaled, scaled, V::load(sums + i)));
     }
   }
 

@@ -93,11 +93,15 @@ struct Kernels {
                    std::size_t heads, std::size_t head_dim, float* x);
   void (*store_values)(ElementType type, const float* in, std::size_t count, std::uint8_t* out);
 
+  // Everything of a task but `out`: scores become exp2(score - maximum).
+  void (*score_partition)(const PartitionTask& task);
   void (*attend_partition)(const PartitionTask& task);
   // Merges a partition's (maximum, sum, out) into the running ones, row by row.
   void (*merge_partition)(std::size_t rows, std::size_t padded_dim, const float* maximum,
                           const float* sum, const float* partial, float* running_maximum,
                           float* running_sum, float* running);
+  // sums[i] += (factor * x[i])^2; `count` is a multiple of 16.
+  void (*add_squares)(const float* x, float factor, std::size_t count, float* sums);
 };
 
 const Kernels& portable_kernels();

@@ -16,8 +16,10 @@ constexpr Kernels kernels_of(Isa isa) {
                  ElementwiseKernels<V>::swiglu,
                  ElementwiseKernels<V>::rope_row,
                  ElementwiseKernels<V>::store_values,
+                 AttentionKernels<V>::score_partition,
                  AttentionKernels<V>::attend_partition,
-                 AttentionKernels<V>::merge_partition};
+                 AttentionKernels<V>::merge_partition,
+                 AttentionKernels<V>::add_squares};
 }
 
 }  // namespace kvferry::cpu

@@ -48,4 +48,12 @@ void attention(const Kernels& kernels, ThreadPool& pool, const AttentionShape& s
                Span<const AttentionQuery> queries, const float* q, float* out,
                AttentionWorkspace& workspace);
 
+// How much `queries`, all of one sequence with ascending positions, look at each token: out[t] is
+// the mean of a^2 over the heads and over those queries that see token first_token + t, where a is
+// the softmax weight of attention(); 0 for a token that none of them sees. Has the same bits for
+// any thread count.
+void attention_squares(const Kernels& kernels, ThreadPool& pool, const AttentionShape& shape,
+                       Span<const AttentionQuery> queries, const float* q,
+                       std::uint32_t first_token, Span<float> out, AttentionWorkspace& workspace);
+
 }  // namespace kvferry::cpu
