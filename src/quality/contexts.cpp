@@ -1,0 +1,86 @@
+#include "kvferry/quality/contexts.hpp"
+
+#include <algorithm>
+
+namespace kvferry {
+namespace {
+
+constexpr const char* kBreak = "\n\n";
+
+// `count` tokens from text `first` on, in a circle.
+std::vector<TokenId> tokens_from(const std::vector<std::vector<TokenId>>& texts, std::size_t first,
+                                 std::size_t count) {
+  std::vector<TokenId> out;
+  for (std::size_t i = first; out.size() < count; i = (i + 1) % texts.size())
+    out.insert(out.end(), texts[i].begin(), texts[i].end());
+  out.resize(count);
+  return out;
+}
+
+}  // namespace
+
+Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
+                                         const Tokenizer& tokenizer, const ContextPlan& plan) {
+  if (texts.empty()) return Error(ErrorCode::kInvalidArgument, "there is no text to evaluate on");
+  std::vector<std::vector<TokenId>> tokens;
+  std::size_t total = 0;
+  for (const NamedText& text : texts) {
+    KVFERRY_ASSIGN(std::vector<TokenId> ids, tokenizer.tokenize(text.text + kBreak));
+    total += ids.size();
+    tokens.push_back(std::move(ids));
+  }
+  KVFERRY_ASSIGN(const std::vector<TokenId> pause, tokenizer.tokenize(kBreak));
+  // Models that begin with a token of their own have it at position 0.
+  TokenizeOptions whole;
+  whole.add_special = true;
+  KVFERRY_ASSIGN(std::vector<TokenId> start, tokenizer.tokenize(std::string(), whole));
+
+  EvaluationContexts out;
+  const auto add = [&](std::uint32_t contexts, std::uint32_t length, std::uint32_t retrievals,
+                       std::size_t apart) -> Status {
+    if (contexts == 0) return Status();
+    const std::string size = std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
+    const std::size_t needed = std::size_t{length} + plan.scored_tokens + 1;
+    if (total < needed) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "the texts have " + std::to_string(total) + " tokens together; contexts of " +
+                       size + " need " + std::to_string(needed));
+    }
+    const std::size_t continued = out.sets.size();
+    out.sets.push_back(size);
+    if (retrievals != 0) out.sets.push_back("retrieval " + size);
+    for (std::uint32_t i = 0; i < contexts; ++i) {
+      const std::size_t text = i * apart % texts.size();
+      std::vector<TokenId> ids = tokens_from(tokens, text, needed);
+      if (start.size() < length) std::copy(start.begin(), start.end(), ids.begin());
+      EvaluationContext context;
+      context.name = texts[text].name;
+      context.prompt.assign(ids.begin(), ids.begin() + length);
+      Continuation next;
+      next.set = continued;
+      next.tokens.assign(ids.begin() + length, ids.end() - 1);
+      next.next = ids.back();
+      context.continuations.push_back(std::move(next));
+      if (i < retrievals) {
+        // The middle of the context, or all of it where it is shorter than what is scored.
+        const std::size_t again = std::min<std::size_t>(plan.scored_tokens, length - 1);
+        const std::size_t from = (length - 1 - again) / 2;
+        Continuation retrieval;
+        retrieval.set = continued + 1;
+        retrieval.tokens = pause;
+        retrieval.tokens.insert(retrieval.tokens.end(), ids.begin() + static_cast<long>(from),
+                                ids.begin() + static_cast<long>(from + again));
+        retrieval.next = ids[from + again];
+        context.continuations.push_back(std::move(retrieval));
+      }
+      out.contexts.push_back(std::move(context));
+    }
+    return Status();
+  };
+  KVFERRY_TRY(add(plan.short_contexts, plan.short_tokens, plan.retrieval_contexts, 1));
+  KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0,
+                  std::max<std::size_t>(1, texts.size() / std::max(1u, plan.long_contexts))));
+  return out;
+}
+
+}  // namespace kvferry
