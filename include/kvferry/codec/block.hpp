@@ -18,13 +18,13 @@ namespace kvferry {
 
 // Most tokens of a block; it starts anywhere and need not match the cache's blocks.
 constexpr std::uint32_t kMaxBlockTokens = 256;
-constexpr std::uint8_t kTokenClasses = 3;
+constexpr std::uint8_t kMaxTokenClass = 2;
 
 // What to encode.
 struct BlockSpec {
   Profile profile = Profile::kLossless;
   KvRange range;  // absolute positions, 1 to kMaxBlockTokens tokens
-  // For `high` to `lowest`: the class of each token, 0 to kTokenClasses - 1, or empty. A token of
+  // For `high` to `lowest`: the class of each token, 0 to kMaxTokenClass, or empty. A token of
   // class n has its steps divided by 2^n.
   Span<const std::uint8_t> token_classes;
 };

@@ -33,7 +33,7 @@ std::int32_t log2_eighths(float x);
 //   exp2_eighths(step + weights[c] + the profile's offset),
 // where K is taken before RoPE.
 struct CodebookPlane {
-  std::int16_t step = 0;             // eighths of an octave, for kLow's offset of 2
+  std::int16_t step = 0;             // eighths of an octave; the profile's offset comes on top
   std::vector<std::int8_t> weights;  // [kv_heads, head_dim], eighths; equal over each RoPE pair
   std::vector<BFloat16> means;       // [kv_heads, head_dim], finite
   std::vector<std::int8_t> spreads;  // [kv_heads, head_dim], standard deviation about the mean as
