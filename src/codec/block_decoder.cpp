@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvferry/codec/block.hpp"
@@ -18,7 +19,8 @@ constexpr float kLargestHalf = 65504.0f;
 }  // namespace
 
 struct BlockDecoder::Scratch {
-  explicit Scratch(const KvGeometry& g) : geometry(g), rope(g.rope, g.head_dim) {}
+  Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c)
+      : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {}
 
   Status check(const BlockHeader& header, const BlockTarget& target) const;
   Status decode_stored(const BlockHeader& header, Bytes content, MutableBytes rows);
@@ -27,13 +29,15 @@ struct BlockDecoder::Scratch {
                        MutableBytes rows);
 
   KvGeometry geometry;
+  std::shared_ptr<const Codebook> codebook;
   RopeTable rope;
   PlaneDecoder planes;
   std::vector<float> values;
   std::vector<std::uint8_t> source_rows;  // of the block's type, where it is not the geometry's
 };
 
-BlockDecoder::BlockDecoder(const KvGeometry& geometry) : scratch_(new Scratch(geometry)) {}
+BlockDecoder::BlockDecoder(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
+    : scratch_(new Scratch(geometry, std::move(codebook))) {}
 BlockDecoder::~BlockDecoder() = default;
 BlockDecoder::BlockDecoder(BlockDecoder&&) noexcept = default;
 BlockDecoder& BlockDecoder::operator=(BlockDecoder&&) noexcept = default;

@@ -1,5 +1,6 @@
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kvferry/codec/block.hpp"
@@ -19,17 +20,20 @@ std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t token
 }
 
 struct BlockEncoder::Scratch {
-  explicit Scratch(const KvGeometry& g) : geometry(g), rope(g.rope, g.head_dim) {}
+  Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c)
+      : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {}
 
   bool encode_groups(const KvRange& range, Bytes rows, MutableBytes out, BlockSize& size);
 
   KvGeometry geometry;
+  std::shared_ptr<const Codebook> codebook;
   RopeTable rope;
   PlaneEncoder planes;
   std::vector<float> values;
 };
 
-BlockEncoder::BlockEncoder(const KvGeometry& geometry) : scratch_(new Scratch(geometry)) {}
+BlockEncoder::BlockEncoder(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
+    : scratch_(new Scratch(geometry, std::move(codebook))) {}
 BlockEncoder::~BlockEncoder() = default;
 BlockEncoder::BlockEncoder(BlockEncoder&&) noexcept = default;
 BlockEncoder& BlockEncoder::operator=(BlockEncoder&&) noexcept = default;

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/codec/codebook.hpp"
 #include "kvferry/codec/profile.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/core/span.hpp"
@@ -17,11 +18,15 @@ namespace kvferry {
 
 // Most tokens of a block; it starts anywhere and need not match the cache's blocks.
 constexpr std::uint32_t kMaxBlockTokens = 256;
+constexpr std::uint8_t kMaxTokenClass = 2;
 
 // What to encode.
 struct BlockSpec {
   Profile profile = Profile::kLossless;
   KvRange range;  // absolute positions, 1 to kMaxBlockTokens tokens
+  // For `high` to `lowest`: the class of each token, 0 to kMaxTokenClass, or empty. A token of
+  // class n has its steps divided by 2^n.
+  Span<const std::uint8_t> token_classes;
 };
 
 // Where to decode to. The range is the destination's; a block that was encoded at positions [a, b)
@@ -49,7 +54,9 @@ std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t token
 // thread at a time.
 class BlockEncoder {
  public:
-  explicit BlockEncoder(const KvGeometry& geometry);
+  // Without a codebook the blocks of `high` to `lowest` scale themselves.
+  explicit BlockEncoder(const KvGeometry& geometry,
+                        std::shared_ptr<const Codebook> codebook = nullptr);
   ~BlockEncoder();
   BlockEncoder(BlockEncoder&&) noexcept;
   BlockEncoder& operator=(BlockEncoder&&) noexcept;
@@ -72,7 +79,9 @@ class BlockEncoder {
 // profiles decode finite values to finite values. Keeps bounded scratch memory, as the encoder.
 class BlockDecoder {
  public:
-  explicit BlockDecoder(const KvGeometry& geometry);
+  // Blocks that were made with a codebook need that one here; blocks without one always decode.
+  explicit BlockDecoder(const KvGeometry& geometry,
+                        std::shared_ptr<const Codebook> codebook = nullptr);
   ~BlockDecoder();
   BlockDecoder(BlockDecoder&&) noexcept;
   BlockDecoder& operator=(BlockDecoder&&) noexcept;
