@@ -14,6 +14,7 @@
 #include "cancel_watch.hpp"
 #include "decode_loop.hpp"
 #include "generation.hpp"
+#include "refusal.hpp"
 
 namespace kvferry {
 namespace {
@@ -127,9 +128,13 @@ class DecodeNode::Impl {
         loop_(model_, [this] { tickets_.expire(); }) {}
 
   void listen(std::unique_ptr<Listener> listener) {
-    server_ =
-        std::make_unique<ConnectionServer>(std::move(listener), options_.server.max_connections,
-                                           [this](Channel& channel) { serve(channel); });
+    const std::size_t most = options_.server.max_connections;
+    server_ = std::make_unique<ConnectionServer>(
+        std::move(listener), most, [this](Channel& channel) { serve(channel); },
+        [this, most](Channel& channel) {
+          refuse_connection(channel, wire::Role::kDecode, most, log_);
+        },
+        log_);
   }
   std::string address() const { return server_->address(); }
 

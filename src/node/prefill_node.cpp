@@ -17,6 +17,7 @@
 #include "kvferry/transport/tcp.hpp"
 
 #include "cancel_watch.hpp"
+#include "refusal.hpp"
 
 namespace kvferry {
 namespace {
@@ -33,9 +34,13 @@ class PrefillNode::Impl {
       : options_(options), log_(std::move(log)), model_(std::move(model)) {}
 
   void listen(std::unique_ptr<Listener> listener) {
-    server_ =
-        std::make_unique<ConnectionServer>(std::move(listener), options_.server.max_connections,
-                                           [this](Channel& channel) { serve(channel); });
+    const std::size_t most = options_.server.max_connections;
+    server_ = std::make_unique<ConnectionServer>(
+        std::move(listener), most, [this](Channel& channel) { serve(channel); },
+        [this, most](Channel& channel) {
+          refuse_connection(channel, wire::Role::kPrefill, most, log_);
+        },
+        log_);
   }
   std::string address() const { return server_->address(); }
 
@@ -104,10 +109,13 @@ class PrefillNode::Impl {
     sequence->set_origin(model_.origin());
     const SequenceSource source(sequence);
 
-    auto channel = connect_tcp(options_.decode, soon());
+    const Cancelled cancelled = [&cancellation] { return !cancellation.check().ok(); };
+    auto channel = connect_tcp(options_.decode, soon(), cancelled);
+    KVFERRY_TRY(cancellation.check());
     if (!channel.ok()) return decode_error(channel.error());
     Connection decode(**channel);
-    const Status greeted = decode.greet(wire::Role::kPrefill, soon());
+    const Status greeted = decode.greet(wire::Role::kPrefill, soon(), cancelled);
+    KVFERRY_TRY(cancellation.check());
     if (!greeted.ok()) return decode_error(greeted.error());
 
     wire::Offer offer = make_offer(model_, prompt, options_.profile);
