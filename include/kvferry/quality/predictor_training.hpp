@@ -1,0 +1,54 @@
+// PredictorTraining: the maps of a Predictor from caches of calibration text, by least squares.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "kvferry/codec/codebook.hpp"
+#include "kvferry/codec/predictor.hpp"
+#include "kvferry/core/thread_pool.hpp"
+#include "kvferry/quality/context_cache.hpp"
+
+namespace kvferry {
+
+// Collects rows, then solves. What a map is fitted to is what it will be given: rows that went
+// through the quantiser of `low`.
+//
+// Memory: 4 bytes a value of all caches added (F16 before RoPE, K and V of every layer), and while
+// it solves, for each thread, two squares of (2 depth + 2) rows in F32 and F64.
+class PredictorTraining {
+ public:
+  // `depth`: layers before that are used, 1 to Predictor::kMaxDepth.
+  PredictorTraining(std::shared_ptr<const Codebook> codebook, std::uint32_t depth)
+      : codebook_(std::move(codebook)), depth_(depth) {}
+
+  // The rows of a cache, but position 0, which is not predicted. kMismatch unless the codebook fits
+  // it.
+  Status add(const ContextCache& cache);
+  std::size_t tokens() const { return tokens_; }
+
+  // `on_layer` is called from any thread after each layer, with the number that are done.
+  // kInvalidArgument for fewer tokens than the maps have inputs, kCancelled.
+  Result<std::shared_ptr<const Predictor>> solve(
+      ThreadPool& threads, const std::function<void(std::size_t done)>& on_layer,
+      const std::atomic<bool>* cancel) const;
+
+ private:
+  struct Planes {
+    std::vector<Half> key;    // [tokens, channels], before RoPE
+    std::vector<Half> value;  // [tokens, channels]
+  };
+
+  Result<PredictorLayer> solve_layer(std::size_t layer) const;
+
+  const std::shared_ptr<const Codebook> codebook_;
+  const std::uint32_t depth_;
+  std::size_t tokens_ = 0;
+  std::vector<Planes> planes_;  // of each layer
+};
+
+}  // namespace kvferry
