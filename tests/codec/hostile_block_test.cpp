@@ -27,8 +27,8 @@ std::vector<Case> cases() {
   return {{Profile::kRaw, cache_like_rows(kGeometry, 9, 1)},
           {Profile::kLossless, cache_like_rows(kGeometry, 9, 1)},
           {Profile::kLossless, std::vector<std::uint8_t>(9 * kGeometry.row_bytes(), 0)},
-          {Profile::kHigh, cache_like_rows(kGeometry, 9, 1)},
-          {Profile::kHigh, with_nan}};
+          {Profile::kQ8, cache_like_rows(kGeometry, 9, 1)},
+          {Profile::kQ8, with_nan}};
 }
 
 std::vector<std::uint8_t> block_of(const Case& c) {
@@ -207,7 +207,7 @@ TEST_CASE("arguments that do not fit are refused by name") {
 TEST_CASE("profiles by name") {
   CHECK(profile_from_name("raw").value() == Profile::kRaw);
   CHECK(profile_from_name("lossless").value() == Profile::kLossless);
-  CHECK(profile_from_name("high").value() == Profile::kHigh);
+  CHECK(profile_from_name("high").value() == Profile::kQ8);
   CHECK(profile_from_name("q4h").error().code == ErrorCode::kUnsupported);
   CHECK(profile_from_name("HIGH").error().code == ErrorCode::kInvalidArgument);
 }
