@@ -5,7 +5,7 @@
 kvferry_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 kvferry_build_packages=(g++ cmake ninja-build pkg-config libzstd-dev libxxhash-dev libpcre2-dev
-                        libasio-dev libcli11-dev nlohmann-json3-dev)
+                        libasio-dev libeigen3-dev libcli11-dev nlohmann-json3-dev)
 
 progress() { printf '[%3ds] %s\n' "$SECONDS" "$*" >&2; }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "byte_planes.hpp"
 #include "int4_groups.hpp"
 #include "int8_groups.hpp"
+#include "layer_prediction.hpp"
 #include "quantised_decoder.hpp"
 
 namespace kvferry {
@@ -21,8 +23,10 @@ constexpr float kLargestHalf = 65504.0f;
 }  // namespace
 
 struct BlockDecoder::Scratch {
-  Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c)
-      : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {}
+  Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c, const PredictionOptions& p)
+      : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {
+    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product);
+  }
 
   Status check(const BlockHeader& header, const BlockTarget& target) const;
   Status decode_stored(const BlockHeader& header, Bytes content, MutableBytes rows);
@@ -37,12 +41,14 @@ struct BlockDecoder::Scratch {
   RopeTable rope;
   PlaneDecoder planes;
   QuantisedDecoder quantised;
+  std::optional<LayerPrediction> prediction;
   std::vector<float> values;
   std::vector<std::uint8_t> source_rows;  // of the block's type, where it is not the geometry's
 };
 
-BlockDecoder::BlockDecoder(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
-    : scratch_(new Scratch(geometry, std::move(codebook))) {}
+BlockDecoder::BlockDecoder(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook,
+                           const PredictionOptions& prediction)
+    : scratch_(new Scratch(geometry, std::move(codebook), prediction)) {}
 BlockDecoder::~BlockDecoder() = default;
 BlockDecoder::BlockDecoder(BlockDecoder&&) noexcept = default;
 BlockDecoder& BlockDecoder::operator=(BlockDecoder&&) noexcept = default;
@@ -139,7 +145,24 @@ Status BlockDecoder::Scratch::decode_quantised(const BlockHeader& header, const 
     KVFERRY_TRY(codebook->fits(geometry));
     plane = &codebook->layers()[range.layer].plane(range.plane);
   }
-  return quantised.decode(geometry, header, plane, range, rope, block, rows);
+  if (prediction) KVFERRY_TRY(prediction->predictor().serves(geometry, codebook.get()));
+  if (header.predictor != 0) {
+    if (!prediction || prediction->predictor().id() != header.predictor) {
+      return Error(ErrorCode::kUnsupported, to_string(range) +
+                                                ": the codec block needs a predictor that is not " +
+                                                "here; load the one that the sender has");
+    }
+    // Moved blocks are held by where they go, all of a stream alike.
+    if (prediction->layers_before(range) != header.layers_before) {
+      return Error(ErrorCode::kIncomplete,
+                   to_string(range) + ": the codec block is predicted from " +
+                       std::to_string(header.layers_before) +
+                       " layers before it, which were not decoded; send it unpredicted");
+    }
+    prediction->predict(range);
+  }
+  return quantised.decode(geometry, header, plane, prediction ? &*prediction : nullptr, range, rope,
+                          block, rows);
 }
 
 Status BlockDecoder::decode(const BlockTarget& target, Bytes block, MutableBytes rows) {

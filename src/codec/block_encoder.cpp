@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,8 @@
 #include "byte_planes.hpp"
 #include "int4_groups.hpp"
 #include "int8_groups.hpp"
+#include "layer_prediction.hpp"
+#include "quantised_decoder.hpp"
 #include "quantised_encoder.hpp"
 
 namespace kvferry {
@@ -24,24 +27,31 @@ std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t token
 }
 
 struct BlockEncoder::Scratch {
-  Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c)
-      : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {}
+  Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c, const PredictionOptions& p)
+      : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {
+    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product);
+  }
 
   Status check(const BlockSpec& spec, Bytes rows, MutableBytes out) const;
   bool encode_groups(const BlockSpec& spec, Bytes rows, MutableBytes out, BlockSize& size);
   bool encode_quantised(const BlockSpec& spec, Bytes rows, MutableBytes out, BlockHeader& header,
                         BlockSize& size);
+  void remember(const BlockSpec& spec, Bytes block, std::size_t row_bytes);
 
   KvGeometry geometry;
   std::shared_ptr<const Codebook> codebook;
   RopeTable rope;
   PlaneEncoder planes;
   QuantisedEncoder quantised;
+  std::optional<LayerPrediction> prediction;
+  QuantisedDecoder own_blocks;  // decodes what a prediction is to be made from
   std::vector<float> values;
+  std::vector<std::uint8_t> decoded_rows;
 };
 
-BlockEncoder::BlockEncoder(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
-    : scratch_(new Scratch(geometry, std::move(codebook))) {}
+BlockEncoder::BlockEncoder(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook,
+                           const PredictionOptions& prediction)
+    : scratch_(new Scratch(geometry, std::move(codebook), prediction)) {}
 BlockEncoder::~BlockEncoder() = default;
 BlockEncoder::BlockEncoder(BlockEncoder&&) noexcept = default;
 BlockEncoder& BlockEncoder::operator=(BlockEncoder&&) noexcept = default;
@@ -69,6 +79,7 @@ Status BlockEncoder::Scratch::check(const BlockSpec& spec, Bytes rows, MutableBy
     if (c > kMaxTokenClass) return refuse("a token of class " + std::to_string(c));
   }
   if (codebook != nullptr) KVFERRY_TRY(codebook->fits(geometry));
+  if (prediction) KVFERRY_TRY(prediction->predictor().serves(geometry, codebook.get()));
   return Status();
 }
 
@@ -99,12 +110,18 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
     coded.token_classes = {};
   }
   const bool has_classes = !coded.token_classes.empty();
-  const std::size_t extension = extension_bytes(codebook != nullptr, has_classes, tokens);
+  const int layers_before = prediction ? prediction->layers_before(spec.range) : -1;
+  const bool is_predicted = layers_before >= 0;
+  const std::size_t extension =
+      extension_bytes(codebook != nullptr, has_classes, is_predicted, tokens);
   if (extension > out.size()) return false;
   const CodebookPlane* plane =
       codebook == nullptr ? nullptr : &codebook->layers()[spec.range.layer].plane(spec.range.plane);
-  if (!quantised.encode(geometry, coded, plane, rope, rows, out.subspan(extension), size))
+  if (is_predicted) prediction->predict(spec.range);
+  if (!quantised.encode(geometry, coded, plane, is_predicted ? &*prediction : nullptr, rope, rows,
+                        out.subspan(extension), size)) {
     return false;
+  }
 
   header.extension_bytes = static_cast<std::uint16_t>(extension);
   std::uint8_t* at = out.data();
@@ -119,8 +136,28 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
     for (std::uint32_t t = 0; t < tokens; ++t)
       at[t / 4] = static_cast<std::uint8_t>(at[t / 4] | coded.token_classes[t] << (t % 4 * 2));
   }
+  if (is_predicted) {
+    header.required_features |= static_cast<std::uint16_t>(BlockFeature::kPrediction);
+    header.predictor = prediction->predictor().id();
+    header.layers_before = static_cast<std::uint8_t>(layers_before);
+    if (has_classes) at += (tokens + 3) / 4;
+    for (std::uint32_t b = 0; b < 8; ++b)
+      *at++ = static_cast<std::uint8_t>(header.predictor >> (8 * b));
+    *at = header.layers_before;
+  }
   size.side += extension;
   return true;
+}
+
+// The block's rows, as the decoder will have them, for the layers behind.
+void BlockEncoder::Scratch::remember(const BlockSpec& spec, Bytes block, std::size_t row_bytes) {
+  const auto header = parse_block_header(block);
+  if (!header.ok()) return;
+  decoded_rows.resize(row_bytes);
+  const Status decoded = own_blocks.decode(
+      geometry, *header, &codebook->layers()[spec.range.layer].plane(spec.range.plane),
+      &*prediction, spec.range, rope, block, decoded_rows);
+  static_cast<void>(decoded);  // it is this encoder's own block
 }
 
 Result<BlockSize> BlockEncoder::encode(const BlockSpec& spec, Bytes rows, MutableBytes out) {
@@ -155,6 +192,8 @@ Result<BlockSize> BlockEncoder::encode(const BlockSpec& spec, Bytes rows, Mutabl
   }
   size.headers = kBlockHeaderBytes;
   write_block_header(header, out);
+  if (scratch_->prediction && header.method == BlockMethod::kQuantised)
+    scratch_->remember(spec, out.first(size.total()), rows.size());
   return size;
 }
 

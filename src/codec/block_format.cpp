@@ -57,7 +57,8 @@ bool method_fits(Profile profile, BlockMethod method) {
 
 constexpr auto kKnownFeatures =
     static_cast<std::uint16_t>(static_cast<std::uint16_t>(BlockFeature::kCodebook) |
-                               static_cast<std::uint16_t>(BlockFeature::kTokenClasses));
+                               static_cast<std::uint16_t>(BlockFeature::kTokenClasses) |
+                               static_cast<std::uint16_t>(BlockFeature::kPrediction));
 
 // The fields of the required features; those of optional ones follow.
 Status parse_extension(Bytes extension, BlockHeader& h) {
@@ -74,6 +75,17 @@ Status parse_extension(Bytes extension, BlockHeader& h) {
       if (h.class_of(t) > (t < h.tokens ? kMaxTokenClass : 0))
         return malformed(begin + t / 4, "class of token " + std::to_string(t));
     }
+  }
+  if (h.needs(BlockFeature::kPrediction)) {
+    const std::size_t begin = at();
+    h.predictor = in.u64();
+    h.layers_before = in.u8();
+    if (in.ok() && h.predictor == 0) return malformed(begin, "predictor 0");
+    if (h.layers_before > h.layer || (h.layers_before == 0 && h.plane == Plane::kKey)) {
+      return malformed(begin + 8, std::to_string(h.layers_before) + " layers before layer " +
+                                      std::to_string(h.layer));
+    }
+    if (h.codebook == 0) return malformed(14, "a prediction without a codebook");
   }
   if (!in.ok()) return malformed(18, "the extension is too short for its features");
   if (in.remaining() != 0 && h.optional_features == 0)

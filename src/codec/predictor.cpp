@@ -29,7 +29,7 @@ Status check_plane(const PredictorPlane& p, std::size_t inputs, std::size_t chan
   const auto refuse = [&where](const std::string& what) {
     return Status(ErrorCode::kInvalidArgument, "predictor: " + where + ": " + what);
   };
-  const auto is_number = [](Half h) { return (h.bits & kHalfInfinity) != kHalfInfinity; };
+  const auto is_number = [](Half h) { return (h.bits & 0x7c00) != 0x7c00; };
   const std::size_t basis = inputs == 0 ? 0 : channels * channels;
   if (p.map.size() != map_values(inputs, channels) || p.basis.size() != basis ||
       p.spreads.size() != (inputs == 0 ? 0 : channels)) {
@@ -51,10 +51,10 @@ Status check_shape(std::uint64_t layers, std::uint64_t kv_heads, std::uint64_t h
       depth != 0 && depth <= Predictor::kMaxDepth) {
     return Status();
   }
-  return Error(ErrorCode::kInvalidArgument,
-               "predictor: depth " + std::to_string(depth) + " over " + std::to_string(layers) +
-                   " layers of " + std::to_string(kv_heads) + " heads of " +
-                   std::to_string(head_dim) + " is no shape of one");
+  return Error(ErrorCode::kInvalidArgument, "predictor: depth " + std::to_string(depth) + " over " +
+                                                std::to_string(layers) + " layers of " +
+                                                std::to_string(kv_heads) + " heads of " +
+                                                std::to_string(head_dim) + " is no shape of one");
 }
 
 // Bytes of all planes; `layers` times a row is below 2^28, a plane's map below 2^36.
@@ -221,18 +221,22 @@ Result<std::shared_ptr<const Predictor>> Predictor::parse(Bytes bytes) {
   return made;
 }
 
-Status Predictor::fits(const KvGeometry& geometry) const {
+Status Predictor::serves(const KvGeometry& geometry, const Codebook* codebook) const {
+  if (codebook == nullptr || codebook->id() != codebook_) {
+    return Error(ErrorCode::kMismatch,
+                 "the predictor was made with another codebook than the one that is here");
+  }
   if (geometry.first_layer == 0 && geometry.layers == layers_.size() &&
       geometry.kv_heads == kv_heads_ && geometry.head_dim == head_dim_) {
     return Status();
   }
-  return Error(ErrorCode::kMismatch,
-               "the predictor is of " + std::to_string(layers_.size()) + " layers, " +
-                   std::to_string(kv_heads_) + " heads of " + std::to_string(head_dim_) +
-                   "; the cache has layers " + std::to_string(geometry.first_layer) + " to " +
-                   std::to_string(geometry.first_layer + geometry.layers) + ", " +
-                   std::to_string(geometry.kv_heads) + " heads of " +
-                   std::to_string(geometry.head_dim));
+  return Error(ErrorCode::kMismatch, "the predictor is of " + std::to_string(layers_.size()) +
+                                         " layers, " + std::to_string(kv_heads_) + " heads of " +
+                                         std::to_string(head_dim_) + "; the cache has layers " +
+                                         std::to_string(geometry.first_layer) + " to " +
+                                         std::to_string(geometry.first_layer + geometry.layers) +
+                                         ", " + std::to_string(geometry.kv_heads) + " heads of " +
+                                         std::to_string(geometry.head_dim));
 }
 
 }  // namespace kvferry

@@ -205,10 +205,10 @@ Status QuantisedDecoder::store_first_row(const KvGeometry& geometry, const KvRan
   return Status();
 }
 
-void QuantisedDecoder::store_rows(const KvGeometry& geometry, const KvRange& range, RopeTable& rope,
-                                  MutableBytes rows) {
+// Calls use(token, row) for every coded token, in the order of the classes; `row` may be changed.
+template <typename Use>
+void QuantisedDecoder::for_each_row(const Use& use) {
   const RowKernels& kernels = row_kernels();
-  const std::uint32_t first = range.tokens() - static_cast<std::uint32_t>(tokens_);
   tile_.resize(kTileTokens * channels_);
   row_.resize(channels_);
   std::size_t done = 0;
@@ -219,13 +219,9 @@ void QuantisedDecoder::store_rows(const KvGeometry& geometry, const KvRange& ran
       const std::size_t count = std::min(kTileTokens, end - done);
       kernels.runs_to_tile(coded_.data(), run_begins_.data(), count, channels_, tile_.data());
       for (std::size_t t = 0; t < count; ++t) {
-        const std::size_t token = first + tokens_by_class_[done + t];
         kernels.dequantise(tile_.data() + t * channels_, steps_.steps(token_class), means_.data(),
                            channels_, row_.data());
-        if (range.plane == Plane::kKey)
-          kernels.rotate(rope.row(token, geometry.kv_heads), false, row_.data());
-        kernels.store(geometry.type, row_.data(), channels_,
-                      rows.data() + token * geometry.row_bytes());
+        use(tokens_by_class_[done + t], row_.data());
       }
       for (std::size_t& begin : run_begins_) begin += count;
       done += count;
@@ -233,9 +229,41 @@ void QuantisedDecoder::store_rows(const KvGeometry& geometry, const KvRange& ran
   }
 }
 
+void QuantisedDecoder::store_rows(const KvGeometry& geometry, const KvRange& range, RopeTable& rope,
+                                  MutableBytes rows) {
+  const std::uint32_t first = range.tokens() - static_cast<std::uint32_t>(tokens_);
+  for_each_row([&](std::size_t coded, float* row) {
+    const std::size_t token = first + coded;
+    if (range.plane == Plane::kKey)
+      row_kernels().rotate(rope.row(token, geometry.kv_heads), false, row);
+    row_kernels().store(geometry.type, row, channels_, rows.data() + token * geometry.row_bytes());
+  });
+}
+
+// By way of all rows at once: a predicted block becomes rows, and the prediction gets them.
+void QuantisedDecoder::store_rows_for(LayerPrediction& prediction, bool is_predicted,
+                                      const KvGeometry& geometry, const KvRange& range,
+                                      RopeTable& rope, MutableBytes rows) {
+  const std::size_t first = range.tokens() - tokens_;
+  rows_.resize(range.tokens() * channels_);
+  if (first != 0) load_rows(ElementType::kF16, first_row_, Span<float>(rows_).first(channels_));
+  for_each_row([&](std::size_t coded, float* row) {
+    std::copy_n(row, channels_, rows_.data() + (first + coded) * channels_);
+  });
+  if (is_predicted) prediction.to_rows(first, tokens_, rows_.data() + first * channels_);
+  prediction.remember(range, rows_.data());
+  for (std::size_t token = first; token < range.tokens(); ++token) {
+    float* row = rows_.data() + token * channels_;
+    if (range.plane == Plane::kKey)
+      row_kernels().rotate(rope.row(token, geometry.kv_heads), false, row);
+    row_kernels().store(geometry.type, row, channels_, rows.data() + token * geometry.row_bytes());
+  }
+}
+
 Status QuantisedDecoder::decode(const KvGeometry& geometry, const BlockHeader& header,
-                                const CodebookPlane* plane, const KvRange& range, RopeTable& rope,
-                                Bytes block, MutableBytes rows) {
+                                const CodebookPlane* plane, LayerPrediction* prediction,
+                                const KvRange& range, RopeTable& rope, Bytes block,
+                                MutableBytes rows) {
   channels_ = geometry.row_values();
   // The encoder's position 0, wherever it goes.
   tokens_ = header.begin == 0 ? header.tokens - std::size_t{1} : header.tokens;
@@ -243,7 +271,16 @@ Status QuantisedDecoder::decode(const KvGeometry& geometry, const BlockHeader& h
   if (range.plane == Plane::kKey) rope.prepare(range.begin, range.tokens());
   if (!first_row_.empty())
     KVFERRY_TRY(store_first_row(geometry, range, rope, rows.first(geometry.row_bytes())));
-  if (tokens_ == 0) return Status();
+  if (tokens_ == 0) {
+    if (prediction != nullptr) {
+      rows_.resize(channels_);
+      load_rows(ElementType::kF16, first_row_, rows_);
+      prediction->remember(range, rows_.data());
+    }
+    return Status();
+  }
+  const bool is_predicted = header.predictor != 0;
+  if (is_predicted) plane = &prediction->coded_plane();
   sort_tokens(header);
   steps_.set(step_, plane, channels_);
   read_count_ = 0;
@@ -251,7 +288,11 @@ Status QuantisedDecoder::decode(const KvGeometry& geometry, const BlockHeader& h
   KVFERRY_TRY(next_escape());
   KVFERRY_TRY(read_side(plane));
   KVFERRY_TRY(read_values());
-  store_rows(geometry, range, rope, rows);
+  if (prediction != nullptr) {
+    store_rows_for(*prediction, is_predicted, geometry, range, rope, rows);
+  } else {
+    store_rows(geometry, range, rope, rows);
+  }
   return Status();
 }
 

@@ -10,6 +10,7 @@
 #include "kvferry/codec/rotation.hpp"
 
 #include "coded_order.hpp"
+#include "layer_prediction.hpp"
 #include "quantised_format.hpp"
 #include "tans_streams.hpp"
 
@@ -18,9 +19,11 @@ namespace kvferry {
 class QuantisedDecoder {
  public:
   // The rows of a whole block, any bytes whose header is `header`, at the positions of `range`.
-  // `plane` is null when the block has no codebook. kMalformed with the offset.
+  // `plane` is null when the block has no codebook. `prediction`, when not null, has predicted the
+  // range if the block is predicted, and is given the rows. kMalformed with the offset.
   Status decode(const KvGeometry& geometry, const BlockHeader& header, const CodebookPlane* plane,
-                const KvRange& range, RopeTable& rope, Bytes block, MutableBytes rows);
+                LayerPrediction* prediction, const KvRange& range, RopeTable& rope, Bytes block,
+                MutableBytes rows);
 
  private:
   // The next entry of the list of escapes.
@@ -36,8 +39,12 @@ class QuantisedDecoder {
   Status next_escape();
   Status store_first_row(const KvGeometry& geometry, const KvRange& range, RopeTable& rope,
                          MutableBytes row);
+  template <typename Use>
+  void for_each_row(const Use& use);
   void store_rows(const KvGeometry& geometry, const KvRange& range, RopeTable& rope,
                   MutableBytes rows);
+  void store_rows_for(LayerPrediction& prediction, bool is_predicted, const KvGeometry& geometry,
+                      const KvRange& range, RopeTable& rope, MutableBytes rows);
   void sort_tokens(const BlockHeader& header);
 
   std::size_t channels_ = 0;
@@ -73,6 +80,7 @@ class QuantisedDecoder {
   std::vector<std::size_t> run_begins_;         // [channels]
   std::vector<std::int16_t> tile_;
   std::vector<float> row_;
+  std::vector<float> rows_;  // [tokens of the block, channels], K before RoPE
 };
 
 }  // namespace kvferry

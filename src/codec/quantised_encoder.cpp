@@ -326,8 +326,8 @@ bool QuantisedEncoder::write(Bytes first_row, MutableBytes out, BlockSize& size)
 }
 
 bool QuantisedEncoder::encode(const KvGeometry& geometry, const BlockSpec& spec,
-                              const CodebookPlane* plane, RopeTable& rope, Bytes rows,
-                              MutableBytes out, BlockSize& size) {
+                              const CodebookPlane* plane, LayerPrediction* prediction,
+                              RopeTable& rope, Bytes rows, MutableBytes out, BlockSize& size) {
   channels_ = geometry.row_values();
   plane_ = spec.range.plane;
   const std::size_t skipped = spec.range.begin == 0 ? 1 : 0;
@@ -349,10 +349,17 @@ bool QuantisedEncoder::encode(const KvGeometry& geometry, const BlockSpec& spec,
   }
   if (tokens_ != 0) {
     load(geometry, spec.range, rope, rows);
+    if (prediction != nullptr) {
+      prediction->to_coded(skipped, tokens_, values_.data());
+      plane = &prediction->coded_plane();
+    }
     sort_tokens(spec.token_classes);
     if (!choose_step(spec, plane)) return false;
     steps_.set(step_, plane, channels_);
-    if (!choose_means(plane) || !quantise()) return false;
+    // A predicted block has no means: the map has an offset.
+    means_.assign(channels_, 0.0f);
+    if (prediction == nullptr && !choose_means(plane)) return false;
+    if (!quantise()) return false;
     choose_ids(plane);
     prepare_block();
   }

@@ -9,6 +9,7 @@
 #include "kvferry/codec/rotation.hpp"
 
 #include "coded_order.hpp"
+#include "layer_prediction.hpp"
 #include "quantised_format.hpp"
 #include "table_choice.hpp"
 #include "tans_streams.hpp"
@@ -18,10 +19,12 @@ namespace kvferry {
 class QuantisedEncoder {
  public:
   // Writes the content of a block to the front of `out`; only side and symbols of `size` are set.
-  // `plane` is null without a codebook. False, with any content, when a value is not finite or too
-  // large for its step, or the block does not fit: then it takes another method.
+  // `plane` is null without a codebook; `prediction` is null, or has predicted the range. False,
+  // with any content, when a value is not finite or too large for its step, or the block does not
+  // fit: then it takes another method.
   bool encode(const KvGeometry& geometry, const BlockSpec& spec, const CodebookPlane* plane,
-              RopeTable& rope, Bytes rows, MutableBytes out, BlockSize& size);
+              LayerPrediction* prediction, RopeTable& rope, Bytes rows, MutableBytes out,
+              BlockSize& size);
 
  private:
   // An entry of the list of escapes.

@@ -1,14 +1,13 @@
 #include "kvferry/quality/predictor_training.hpp"
 
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <string>
 #include <utility>
-
-#include <Eigen/Cholesky>
-#include <Eigen/Core>
-#include <Eigen/Eigenvalues>
 
 #include "kvferry/codec/rotation.hpp"
 
@@ -163,10 +162,10 @@ Result<PredictorLayer> PredictorTraining::solve_layer(std::size_t layer) const {
   PredictorLayer out;
   const std::size_t key_at = key_inputs + 1 + channels;
   if (key_inputs > 0) {
-    KVFERRY_ASSIGN(out.key, fit(block(0, key_inputs + 1, 0, key_inputs + 1),
-                                block(0, key_inputs + 1, key_at, channels),
-                                block(key_at, channels, key_at, channels), tokens, in,
-                                planes[count - 2].scale.steps));
+    KVFERRY_ASSIGN(
+        out.key,
+        fit(block(0, key_inputs + 1, 0, key_inputs + 1), block(0, key_inputs + 1, key_at, channels),
+            block(key_at, channels, key_at, channels), tokens, in, planes[count - 2].scale.steps));
   }
   // The constant goes behind K.
   Eigen::PermutationMatrix<Eigen::Dynamic> order(index(key_at));
@@ -177,11 +176,10 @@ Result<PredictorLayer> PredictorTraining::solve_layer(std::size_t layer) const {
   }
   in.insert(in.end(), planes[count - 2].scale.steps.begin(), planes[count - 2].scale.steps.end());
   const std::size_t value_at = key_at + channels;
-  KVFERRY_ASSIGN(out.value,
-                 fit(order * block(0, key_at, 0, key_at) * order.transpose(),
-                     order * block(0, key_at, value_at, channels),
-                     block(value_at, channels, value_at, channels), tokens, in,
-                     planes[count - 1].scale.steps));
+  KVFERRY_ASSIGN(out.value, fit(order * block(0, key_at, 0, key_at) * order.transpose(),
+                                order * block(0, key_at, value_at, channels),
+                                block(value_at, channels, value_at, channels), tokens, in,
+                                planes[count - 1].scale.steps));
   return out;
 }
 
@@ -191,10 +189,10 @@ Result<std::shared_ptr<const Predictor>> PredictorTraining::solve(
   const std::size_t channels = std::size_t{codebook_->kv_heads()} * codebook_->head_dim();
   const std::size_t inputs = (2 * std::size_t{depth_} + 1) * channels;
   if (tokens_ < 2 * inputs) {
-    return Error(ErrorCode::kInvalidArgument,
-                 "a predictor of depth " + std::to_string(depth_) + " needs at least " +
-                     std::to_string(2 * inputs) + " tokens of text, there are " +
-                     std::to_string(tokens_));
+    return Error(ErrorCode::kInvalidArgument, "a predictor of depth " + std::to_string(depth_) +
+                                                  " needs at least " + std::to_string(2 * inputs) +
+                                                  " tokens of text, there are " +
+                                                  std::to_string(tokens_));
   }
   std::vector<PredictorLayer> layers(planes_.size());
   std::mutex mutex;

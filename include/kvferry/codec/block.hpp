@@ -10,6 +10,7 @@
 
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/codec/codebook.hpp"
+#include "kvferry/codec/predictor.hpp"
 #include "kvferry/codec/profile.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/core/span.hpp"
@@ -49,6 +50,16 @@ struct BlockSize {
 // buffers are sized before anything is encoded or received. `tokens` is at most kMaxBlockTokens.
 std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t tokens);
 
+// Prediction across layers, for `high` to `lowest`: the maps, made for the coder's codebook, and
+// where their products are computed. A coder that has it keeps the decoded rows of the last layers:
+// one coder encodes, and one decodes, all blocks of a stream, each range of tokens in the order of
+// the layers, K before V. The encoder codes a block by itself where what it would be predicted from
+// is missing.
+struct PredictionOptions {
+  std::shared_ptr<const Predictor> predictor;  // null: none
+  MatrixProduct product = ordered_product;
+};
+
 // Encodes rows of one geometry. Keeps scratch memory of a bounded size between blocks (about 8
 // bytes a value of the largest block, a RoPE table and a zstd context); one encoder serves one
 // thread at a time.
@@ -56,7 +67,8 @@ class BlockEncoder {
  public:
   // Without a codebook the blocks of `high` to `lowest` scale themselves.
   explicit BlockEncoder(const KvGeometry& geometry,
-                        std::shared_ptr<const Codebook> codebook = nullptr);
+                        std::shared_ptr<const Codebook> codebook = nullptr,
+                        const PredictionOptions& prediction = {});
   ~BlockEncoder();
   BlockEncoder(BlockEncoder&&) noexcept;
   BlockEncoder& operator=(BlockEncoder&&) noexcept;
@@ -81,7 +93,8 @@ class BlockDecoder {
  public:
   // Blocks that were made with a codebook need that one here; blocks without one always decode.
   explicit BlockDecoder(const KvGeometry& geometry,
-                        std::shared_ptr<const Codebook> codebook = nullptr);
+                        std::shared_ptr<const Codebook> codebook = nullptr,
+                        const PredictionOptions& prediction = {});
   ~BlockDecoder();
   BlockDecoder(BlockDecoder&&) noexcept;
   BlockDecoder& operator=(BlockDecoder&&) noexcept;

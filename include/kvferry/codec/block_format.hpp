@@ -49,13 +49,14 @@ enum class BlockMethod : std::uint8_t {
   kInt4Groups = 4,
 };
 
-// Required features with an assigned bit and their fields in the extension. This version has the
-// first two, of kQuantised alone, and refuses blocks that need another one by its name.
+// Required features with an assigned bit and their fields in the extension, of kQuantised alone.
+// This version refuses blocks that need another one.
 enum class BlockFeature : std::uint16_t {
   kCodebook = 1 << 0,      // u64 id of the codebook that the block was made with
   kTokenClasses = 1 << 1,  // two bits a token, the first token in the lowest bits; last byte padded
                            // with zeros
-  kPrediction = 1 << 3,    // u8 count, then u16 each: layers whose decoded rows are needed
+  kPrediction = 1 << 3,    // u64 id of the predictor, u8 n, not 0 for K: the block is coded as the
+                           // difference to what the n layers before say, V also to what K says
 };
 
 constexpr std::uint8_t kBlockVersion = 1;
@@ -74,8 +75,10 @@ struct BlockHeader {
   std::uint16_t optional_features = 0;
   std::uint16_t extension_bytes = 0;
   // Of the extension.
-  std::uint64_t codebook = 0;  // 0: none
-  Bytes token_classes;         // packed, a view of the block; empty: all tokens are of class 0
+  std::uint64_t codebook = 0;   // 0: none
+  std::uint64_t predictor = 0;  // 0: none
+  std::uint8_t layers_before = 0;
+  Bytes token_classes;  // packed, a view of the block; empty: all tokens are of class 0
 
   bool needs(BlockFeature f) const {
     return (required_features & static_cast<std::uint16_t>(f)) != 0;
@@ -94,8 +97,9 @@ struct BlockHeader {
 Result<BlockHeader> parse_block_header(Bytes block);
 
 // Bytes of the extension of a block with these features.
-inline std::size_t extension_bytes(bool codebook, bool token_classes, std::uint32_t tokens) {
-  return (codebook ? 8 : 0) + (token_classes ? (tokens + 3) / 4 : 0);
+inline std::size_t extension_bytes(bool codebook, bool token_classes, bool prediction,
+                                   std::uint32_t tokens) {
+  return (codebook ? 8 : 0) + (token_classes ? (tokens + 3) / 4 : 0) + (prediction ? 9 : 0);
 }
 
 // Writes kBlockHeaderBytes to the front of `out`, the features and the extension's length as the

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/codec/codebook.hpp"
 #include "kvferry/core/half.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/core/span.hpp"
@@ -67,12 +68,9 @@ class Predictor {
 
   // `depth`: layers before that are used, 1 to kMaxDepth. kInvalidArgument, naming layer and
   // field, when a vector is not of the shape or a value is not finite.
-  static Result<std::shared_ptr<const Predictor>> create(std::uint64_t model,
-                                                         std::uint64_t codebook,
-                                                         std::uint32_t kv_heads,
-                                                         std::uint32_t head_dim,
-                                                         std::uint32_t depth,
-                                                         std::vector<PredictorLayer> layers);
+  static Result<std::shared_ptr<const Predictor>> create(
+      std::uint64_t model, std::uint64_t codebook, std::uint32_t kv_heads, std::uint32_t head_dim,
+      std::uint32_t depth, std::vector<PredictorLayer> layers);
 
   // The inverse of bytes(). Any bytes: kMalformed with the offset, kChecksum, kUnsupported for
   // another version.
@@ -84,8 +82,8 @@ class Predictor {
   // The file appears whole, replacing one that was there, or not at all.
   Status save(const std::string& path) const;
 
-  // kMismatch unless it serves caches of this shape.
-  Status fits(const KvGeometry& geometry) const;
+  // kMismatch unless it serves caches of this shape that are coded with this codebook.
+  Status serves(const KvGeometry& geometry, const Codebook* codebook) const;
 
   std::uint64_t id() const { return id_; }  // hash of bytes(); what blocks name, never 0
   std::uint64_t model() const { return model_; }
