@@ -1,4 +1,4 @@
-// BlockPlanner: which blocks one source of a hand-off sends, and when each can be.
+// BlockPlanner: which blocks one source of a hand-off sends, of what size, and when each can be.
 #pragma once
 
 #include <algorithm>
@@ -12,11 +12,32 @@
 #include <vector>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/codec/block.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/handoff/token_ranges.hpp"
 #include "kvferry/wire/messages.hpp"
 
 namespace kvferry {
+
+// Most tokens of a block, for a receiver that takes payloads of `max_payload` bytes and has granted
+// `credit`: two blocks fit into the credit where possible, so that one travels while the other is
+// decoded. kResourceExhausted when not even one token fits.
+inline Result<std::uint32_t> choose_block_tokens(const KvGeometry& geometry, std::uint64_t credit,
+                                                 std::uint32_t max_payload) {
+  const auto size = [&](std::uint32_t tokens) {
+    return wire::kBlockHeadBytes + maximum_encoded_size(geometry, tokens);
+  };
+  const std::uint64_t most = std::min<std::uint64_t>(max_payload, credit);
+  if (size(1) > most) {
+    return Error(ErrorCode::kResourceExhausted,
+                 "the receiver takes " + std::to_string(most) +
+                     " bytes of blocks at a time; one token takes up to " +
+                     std::to_string(size(1)));
+  }
+  std::uint32_t tokens = kMaxBlockTokens;
+  while (tokens > 1 && size(tokens) > std::min<std::uint64_t>(most, credit / 2)) tokens /= 2;
+  return tokens;
+}
 
 // Takes what the compute publishes, from the beginning on, and gives blocks once the receiver has
 // said what it holds already: both planes of each row that was declared, once.
