@@ -1,6 +1,6 @@
 // Speed of the CPU kernels alone, per instruction set, format and shape. GB/s beside the bandwidth
-// that a plain copy reaches in the same run; GMAC/s; and tokens/s as if a model were nothing but
-// its matrices. KVFERRY_ISA chooses the instruction set, KVFERRY_THREADS the threads (default 1).
+// that a plain copy reaches in the same run, and GMAC/s. KVFERRY_ISA chooses the instruction set,
+// KVFERRY_THREADS the threads (default 1).
 #include <algorithm>
 #include <chrono>
 #include <cmath>

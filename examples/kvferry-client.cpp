@@ -12,6 +12,7 @@
 #include "cli/interrupt.hpp"
 #include "cli/model_options.hpp"
 #include "cli/program.hpp"
+#include "cli/prompt.hpp"
 
 namespace {
 
@@ -19,10 +20,7 @@ using namespace kvferry;
 
 struct Options {
   ClientOptions client;
-  std::string prompt;
-  std::string system;
-  std::string ids_file;
-  bool raw = false;
+  cli::PromptOptions prompt;
   wire::Generate request;
   bool json = false;
   bool quiet = false;
@@ -96,15 +94,12 @@ void print_json(const GenerationResult& result) {
 }
 
 Status run(Options& options) {
-  if (!options.ids_file.empty()) {
-    KVFERRY_ASSIGN(options.request.token_ids, cli::read_ids(options.ids_file, 0xffffffffu));
-  } else if (options.prompt.empty()) {
+  if (!options.prompt.ids_file.empty()) {
+    KVFERRY_ASSIGN(options.request.token_ids, cli::read_ids(options.prompt.ids_file, 0xffffffffu));
+  } else if (options.prompt.text.empty()) {
     return Error(ErrorCode::kInvalidArgument, "the prompt is empty");
-  } else if (options.raw) {
-    options.request.text = options.prompt;
   } else {
-    if (!options.system.empty()) options.request.messages.push_back({"system", options.system});
-    options.request.messages.push_back({"user", options.prompt});
+    cli::set_prompt(options.prompt, options.prompt.text, options.request);
   }
   const auto on_text = [&](const std::string& text) {
     if (!options.json) std::cout << text << std::flush;
@@ -128,24 +123,34 @@ int main(int argc, char** argv) {
       "The text goes to standard output, a report to standard error.\nCtrl-C cancels on both "
       "nodes.");
   app.set_version_flag("--version", "kvferry-client " KVFERRY_VERSION);
+  app.footer(
+      "Examples:\n"
+      "  kvferry-client \"Why is the sky blue?\"\n"
+      "  kvferry-client --prefill tcp://10.0.0.1:7701 --temperature 0.7 --seed 1 \"Tell a "
+      "story.\"");
   Options options;
   options.request.max_tokens = 256;
   app.add_option("--prefill", options.client.prefill, "Address of the prefill node")
       ->default_val("tcp://127.0.0.1:7701");
   CLI::Option_group* prompt = app.add_option_group("prompt", "What the model is given");
-  prompt->add_option("prompt", options.prompt, "The prompt");
-  prompt->add_option("--ids-file", options.ids_file, "A file with a JSON array of token ids");
+  prompt->add_option("prompt", options.prompt.text, "The prompt");
+  CLI::Option* ids = prompt->add_option("--ids-file", options.prompt.ids_file,
+                                        "A file with a JSON array of token ids");
   prompt->require_option(1);
-  app.add_option("--system", options.system, "System message in front of the prompt");
-  app.add_flag("--raw", options.raw, "Take the prompt as it is, not as a chat message");
+  cli::add_chat_options(app, options.prompt, ids);
   cli::add_sampler_options(app, options.request.sampler);
   app.add_option("--max-tokens", options.request.max_tokens,
-                 "Tokens to generate; 0 = as many as the context allows")
+                 "Tokens to generate; 0 = as many as there is room for")
       ->capture_default_str();
   app.add_flag("--ignore-eos", options.request.ignore_eos, "Go on past the end of the answer");
   app.add_option("--stop", options.request.stop, "Text that ends the answer; may be repeated")
-      ->allow_extra_args(false);
-  cli::add_timeout(app, options.client.timeout, "Seconds to wait for a token (default 120)");
+      ->allow_extra_args(false)
+      ->check([](const std::string& stop) {
+        return stop.empty() ? std::string("a stop text needs at least one character")
+                            : std::string();
+      });
+  cli::add_seconds(app, "--timeout", options.client.timeout,
+                   "Seconds to wait for a token (default 120)");
   app.add_flag("--json", options.json,
                "One JSON object with the tokens and all figures, at the end");
   app.add_flag("--quiet", options.quiet, "No report");

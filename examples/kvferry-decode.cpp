@@ -13,12 +13,18 @@ int main(int argc, char** argv) {
       "tokens to clients.\nIt prints \"listening on tcp://host:port\" once it is ready. Stop it "
       "with Ctrl-C.");
   app.set_version_flag("--version", "kvferry-decode " KVFERRY_VERSION);
+  app.footer(
+      "Example:\n"
+      "  kvferry-decode --model m.gguf --listen tcp://10.0.0.2:7702 --allow-public");
   DecodeNodeOptions options;
   options.server.listen = "tcp://127.0.0.1:7702";
   cli::add_model_options(app, options.model);
   cli::add_server_options(app, options.server);
   app.add_option("--max-sequences", options.max_sequences, "Sequences decoded at a time")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  cli::add_seconds(app, "--ticket-lifetime", options.ticket_lifetime,
+                   "Seconds that a client has to come for its tokens (default 30)");
   return cli::run_program(app, argc, argv, [&]() -> Status {
     KVFERRY_ASSIGN(const std::unique_ptr<DecodeNode> node,
                    DecodeNode::start(options, cli::log_to_stderr()));

@@ -13,6 +13,10 @@ int main(int argc, char** argv) {
       "decode node while it computes.\nIt prints \"listening on tcp://host:port\" once it is "
       "ready. Stop it with Ctrl-C.");
   app.set_version_flag("--version", "kvferry-prefill " KVFERRY_VERSION);
+  app.footer(
+      "Example:\n"
+      "  kvferry-prefill --model m.gguf --decode tcp://10.0.0.2:7702 --listen tcp://10.0.0.1:7701 "
+      "--allow-public");
   PrefillNodeOptions options;
   options.server.listen = "tcp://127.0.0.1:7701";
   std::string profile = name_of(options.profile);

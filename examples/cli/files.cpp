@@ -1,17 +1,13 @@
 #include "files.hpp"
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <sstream>
-#include <utility>
 
 #include <nlohmann/json.hpp>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace kvferry::cli {
 namespace {
@@ -54,52 +50,6 @@ Result<std::vector<TokenId>> read_ids(const std::string& path, std::uint32_t voc
     ids.push_back(element.get<TokenId>());
   }
   return ids;
-}
-
-Result<AtomicFile> AtomicFile::create(const std::string& path) {
-  struct stat found;
-  if (::stat(path.c_str(), &found) == 0 && !S_ISREG(found.st_mode)) {
-    return Error(ErrorCode::kInvalidArgument, path + " is there and is not a regular file");
-  }
-  std::string temporary = path + ".XXXXXX";
-  const int descriptor = ::mkstemp(&temporary[0]);
-  if (descriptor < 0) return io_error("write", path);
-  const mode_t mask = ::umask(0);  // the rights that any new file of this user has
-  ::umask(mask);
-  ::fchmod(descriptor, 0666 & ~mask);
-  return AtomicFile(path, std::move(temporary), descriptor);
-}
-
-AtomicFile::AtomicFile(std::string path, std::string temporary, int descriptor)
-    : path_(std::move(path)), temporary_(std::move(temporary)), descriptor_(descriptor) {}
-
-AtomicFile::AtomicFile(AtomicFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      temporary_(std::move(other.temporary_)),
-      descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-AtomicFile::~AtomicFile() {
-  if (descriptor_ < 0) return;
-  ::close(descriptor_);
-  ::unlink(temporary_.c_str());
-}
-
-Status AtomicFile::write(Bytes bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return io_error("write", path_);
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
-  }
-  return {};
-}
-
-Status AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0) return io_error("write", path_);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return io_error("replace", path_);
-  ::close(descriptor_);
-  descriptor_ = -1;
-  return {};
 }
 
 }  // namespace kvferry::cli

@@ -19,7 +19,7 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
   command.add_option("--threads", options.threads, "Threads; 0 = one for each core")
       ->capture_default_str()
-      ->check(CLI::Range(0, 1024));
+      ->check(CLI::Range(0, 256));
   command
       .add_option("--cache-tokens", options.cache_tokens,
                   "Tokens that the KV cache has room for; memory grows only as it is used")
@@ -27,16 +27,16 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
       ->check(CLI::Range(1, 1 << 24));
 }
 
-// --timeout in seconds, a tenth to a day.
-inline void add_timeout(CLI::App& command, std::chrono::milliseconds& timeout,
+// A time in seconds, a tenth to a day.
+inline void add_seconds(CLI::App& command, const std::string& name, std::chrono::milliseconds& time,
                         const std::string& help) {
   command.add_option_function<double>(
-      "--timeout",
-      [&timeout](double seconds) {
+      name,
+      [name, &time](double seconds) {
         if (!(seconds >= 0.1 && seconds <= 86400.0)) {  // refuses NaN too
-          throw CLI::ValidationError("--timeout", "a number from 0.1 to 86400 is needed");
+          throw CLI::ValidationError(name, "a number from 0.1 to 86400 is needed");
         }
-        timeout = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+        time = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
       },
       help);
 }

@@ -23,8 +23,9 @@ inline void add_server_options(CLI::App& app, ServerOptions& options) {
   app.add_flag("--allow-public", options.allow_public,
                "Listen on an address that is not loopback: anyone who reaches the port can use it");
   app.add_option("--max-connections", options.max_connections, "Connections at a time")
-      ->capture_default_str();
-  add_timeout(app, options.timeout,
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  add_seconds(app, "--timeout", options.timeout,
               "Seconds to wait for a peer that should be answering (default 30)");
 }
 

@@ -21,8 +21,13 @@ struct PromptOptions {
 // --prompt, --prompt-file, --ids-file (exactly one is required), --system, --raw.
 void add_prompt_options(CLI::App& command, PromptOptions& options);
 
-// The prompt as token ids: text goes through the model's chat template unless --raw says not to or
-// the model has none (a base model).
+// --system and --raw, which do not go with token ids.
+void add_chat_options(CLI::App& command, PromptOptions& options, CLI::Option* ids);
+
+// Puts `text` into a request: as it is with --raw, else as the user's message after --system.
+void set_prompt(const PromptOptions& options, std::string text, wire::Generate& request);
+
+// The prompt as token ids of this model.
 Result<std::vector<TokenId>> prompt_tokens(const LoadedModel& model, const PromptOptions& options);
 
 }  // namespace kvferry::cli

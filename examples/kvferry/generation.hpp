@@ -15,10 +15,12 @@
 
 namespace kvferry::cli {
 
+constexpr std::uint32_t kDefaultMaxTokens = 256;
+
 struct GenerationRequest {
   std::vector<TokenId> prompt;
-  std::vector<TokenId> forced;  // the continuation begins with these, whatever the logits say
-  std::uint32_t max_tokens = 0;
+  std::vector<TokenId> forced;   // the continuation begins with these, whatever the logits say
+  std::uint32_t max_tokens = 0;  // 0 = as many as context and cache have room for
   SamplerParams sampler;
   bool ignore_eos = false;
   std::uint32_t chunk = 256;
@@ -33,13 +35,15 @@ struct GenerationTiming {
 
 struct Generation {
   std::vector<TokenId> tokens;
-  std::shared_ptr<KvSequence> sequence;  // prompt and all but the last token
+  std::shared_ptr<KvSequence> prefilled;  // the prompt, as it was computed
+  std::shared_ptr<KvSequence> sequence;   // the same, or what was handed over; grows as it decodes
   GenerationTiming timing;
   std::optional<InProcessHandoff::Outcome> handoff;
 };
 
 // Prefills `prompt` into a new sequence and hands it over if a profile is given; the logits that
-// follow the prompt go to `logits` [vocab].
+// follow the prompt go to `logits` [vocab]. kInvalidArgument when the cache has no room for prompt
+// and answer.
 Result<Generation> prefill(const LoadedModel& model, const GenerationRequest& request,
                            std::vector<float>& logits, const std::atomic<bool>& cancel);
 

@@ -7,7 +7,9 @@
 
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "kvferry/core/atomic_file.hpp"
 #include "kvferry/core/half.hpp"
 
 #include "cli/files.hpp"
@@ -76,10 +78,7 @@ Status run(const Options& options) {
                  "cannot make the folder " + options.out_dir + ": " + std::strerror(errno));
   }
 
-  GenerationRequest plain = request;
-  plain.handoff.reset();
   std::vector<float> logits;
-  KVFERRY_ASSIGN(const Generation reference, prefill(model, plain, logits, interrupted()));
   KVFERRY_ASSIGN(const Generation handed, prefill(model, request, logits, interrupted()));
 
   // All four files are whole before the first of them appears.
@@ -89,15 +88,21 @@ Status run(const Options& options) {
     Plane plane;
   };
   std::vector<AtomicFile> files;
-  for (const Part& part : {Part{"ref_k.f32", *reference.sequence, Plane::kKey},
-                           Part{"ref_v.f32", *reference.sequence, Plane::kValue},
+  for (const Part& part : {Part{"ref_k.f32", *handed.prefilled, Plane::kKey},
+                           Part{"ref_v.f32", *handed.prefilled, Plane::kValue},
                            Part{"k.f32", *handed.sequence, Plane::kKey},
                            Part{"v.f32", *handed.sequence, Plane::kValue}}) {
-    KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(options.out_dir + "/" + part.name));
+    KVFERRY_ASSIGN(AtomicFile file,
+                   AtomicFile::create(options.out_dir + "/" + part.name, FileAccess::kCommon));
     KVFERRY_TRY(write_plane(part.sequence, part.plane, file));
     files.push_back(std::move(file));
   }
-  for (AtomicFile& file : files) KVFERRY_TRY(file.commit());
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const Status committed = files[i].commit();
+    if (committed.ok()) continue;
+    for (std::size_t k = 0; k < i; ++k) ::unlink(files[k].path().c_str());  // all four or none
+    return committed;
+  }
 
   const HandoffReport& report = handed.handoff->sender;
   const KvGeometry& geometry = handed.sequence->geometry();

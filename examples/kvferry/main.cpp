@@ -11,6 +11,14 @@ int main(int argc, char** argv) {
       "that decodes.\nThis program does on one machine what kvferry-prefill, kvferry-decode and "
       "kvferry-client do on several, and looks into files.");
   app.set_version_flag("--version", "kvferry " KVFERRY_VERSION);
+  app.footer(
+      "Examples:\n"
+      "  kvferry run --model m.gguf --prompt \"Why is the sky blue?\"\n"
+      "  kvferry run --model m.gguf --prompt-file - --handoff lossless --json < prompt.txt\n"
+      "  kvferry save --model m.gguf --prompt-file long.txt cache.kvf\n"
+      "  kvferry load --model m.gguf cache.kvf\n"
+      "  kvferry inspect m.gguf\n"
+      "kvferry COMMAND --help tells the options of a command.");
   app.require_subcommand(1);
   cli::Command chosen;
   cli::add_run(app, chosen);

@@ -6,8 +6,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "kvferry/node/text_stream.hpp"
+#include "kvferry/core/atomic_file.hpp"
 
+#include "answer.hpp"
 #include "cli/files.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/model_options.hpp"
@@ -31,8 +32,6 @@ struct Options {
   std::string handoff = "none";
   bool json = false;
 };
-
-constexpr std::uint32_t kDefaultMaxTokens = 128;
 
 nlohmann::json step_json(Span<const float> logits, std::uint32_t top) {
   nlohmann::json entries = nlohmann::json::array();
@@ -85,29 +84,22 @@ Status run(const Options& options) {
   request.chunk = options.chunk;
   std::optional<AtomicFile> full_logits;
   if (!options.full_logits.empty()) {
-    KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(options.full_logits));
+    KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(options.full_logits, FileAccess::kCommon));
     full_logits.emplace(std::move(file));
   }
 
   const std::atomic<bool>& cancel = interrupted();
   nlohmann::json steps = nlohmann::json::array();
-  TextStream text(model.tokenizer, {});
-  std::string whole_text;
-  const auto show = [&](const std::string& part) {
-    whole_text += part;
-    if (!options.json) std::cout << part << std::flush;
-  };
+  AnswerText answer(model.tokenizer, !options.json);
   const auto on_step = [&](TokenId token, Span<const float> logits) -> Status {
     if (options.json) steps.push_back(step_json(logits, options.top_logits));
     if (full_logits) KVFERRY_TRY(full_logits->write(as_bytes(logits)));
-    KVFERRY_ASSIGN(const std::string part, text.push(token));
-    show(part);
-    return {};
+    return answer.push(token);
   };
   std::vector<float> logits;
   KVFERRY_ASSIGN(Generation generation, prefill(model, request, logits, cancel));
   KVFERRY_TRY(decode(model, request, logits, generation, on_step, cancel));
-  show(text.flush());
+  answer.finish();
   if (full_logits) KVFERRY_TRY(full_logits->commit());
 
   if (!options.json) {
@@ -119,7 +111,7 @@ Status run(const Options& options) {
   const nlohmann::json out = {
       {"prompt_tokens", request.prompt.size()},
       {"ids", generation.tokens},
-      {"text", whole_text},
+      {"text", answer.text()},
       {"steps", std::move(steps)},
       {"timing", timing_json(generation.timing, request.prompt.size(), step_count)},
       {"wire_bytes", generation.handoff ? generation.handoff->sender.wire_bytes : 0},
@@ -138,7 +130,8 @@ void add_run(CLI::App& app, Command& chosen) {
   add_prompt_options(*command, options->prompt);
   add_sampler_options(*command, options->sampler);
   command->add_option("--max-tokens", options->max_tokens,
-                      "Tokens to generate (default 128, or as many as are forced)");
+                      "Tokens to generate; 0 = as many as there is room for (default 256, or as "
+                      "many as are forced)");
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on past the end of the answer");
   command
       ->add_option("--chunk", options->chunk,
@@ -152,13 +145,15 @@ void add_run(CLI::App& app, Command& chosen) {
       ->capture_default_str();
   command->add_option("--force-ids", options->force_ids,
                       "A JSON array of token ids that the continuation begins with");
-  command->add_option("--top-logits", options->top_logits,
-                      "With --json: the K largest logits of every step");
   command->add_option("--full-logits", options->full_logits,
                       "Write the logits of every step here, F32 [steps, vocab], little-endian");
-  command->add_flag(
+  CLI::Option* json = command->add_flag(
       "--json", options->json,
       "One JSON object: ids, text, steps (what chose each token), timing, wire_bytes");
+  command
+      ->add_option("--top-logits", options->top_logits,
+                   "With --json: the K largest logits of every step")
+      ->needs(json);
   command->callback([options, &chosen] { chosen = [options] { return run(*options); }; });
 }
 

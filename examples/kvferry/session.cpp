@@ -7,8 +7,8 @@
 
 #include "kvferry/cache/sequence_adapters.hpp"
 #include "kvferry/handoff/session_file.hpp"
-#include "kvferry/node/text_stream.hpp"
 
+#include "answer.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/model_options.hpp"
 #include "cli/prompt.hpp"
@@ -28,7 +28,7 @@ struct SaveOptions {
 struct LoadOptions {
   ModelOptions model;
   SamplerParams sampler;
-  std::uint32_t max_tokens = 128;
+  std::uint32_t max_tokens = kDefaultMaxTokens;
   bool ignore_eos = false;
   bool json = false;
   std::string file;
@@ -66,24 +66,15 @@ Status load(const LoadOptions& options) {
 
   Generation generation;
   generation.sequence = sequence;
-  TextStream text(model.tokenizer, {});
-  std::string whole_text;
-  const auto show = [&](const std::string& part) {
-    whole_text += part;
-    if (!options.json) std::cout << part << std::flush;
-  };
+  AnswerText answer(model.tokenizer, !options.json);
   KVFERRY_TRY(decode(
       model, request, logits, generation,
-      [&](TokenId token, Span<const float>) -> Status {
-        KVFERRY_ASSIGN(const std::string part, text.push(token));
-        show(part);
-        return {};
-      },
-      interrupted()));
-  show(text.flush());
+      [&](TokenId token, Span<const float>) { return answer.push(token); }, interrupted()));
+  answer.finish();
   if (options.json) {
-    const nlohmann::json out = {
-        {"prompt_tokens", request.prompt.size()}, {"ids", generation.tokens}, {"text", whole_text}};
+    const nlohmann::json out = {{"prompt_tokens", request.prompt.size()},
+                                {"ids", generation.tokens},
+                                {"text", answer.text()}};
     std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
   } else {
     std::cout << '\n';
@@ -111,7 +102,9 @@ void add_load(CLI::App& app, Command& chosen) {
       app.add_subcommand("load", "Load a saved KV cache and generate what follows it");
   add_model_options(*command, options->model);
   add_sampler_options(*command, options->sampler);
-  command->add_option("--max-tokens", options->max_tokens, "Tokens to generate")
+  command
+      ->add_option("--max-tokens", options->max_tokens,
+                   "Tokens to generate; 0 = as many as there is room for")
       ->capture_default_str();
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on past the end of the answer");
   command->add_flag("--json", options->json, "One JSON object: ids, text");

@@ -1,6 +1,8 @@
 #include "kvferry/node/client.hpp"
 
-#include <mutex>
+#include <memory>
+#include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -10,10 +12,8 @@
 namespace kvferry {
 namespace {
 
-// How often a wait looks at `cancel`.
-constexpr std::chrono::milliseconds kPoll{50};
-// Waits for the prefill node's last word once the decode node is done: a second in all.
-constexpr int kGracePolls = 20;
+// How long the prefill node may take for its last word once the decode node is done.
+constexpr std::chrono::seconds kGrace{1};
 // How messages call the two nodes; the addresses are in what the connections say.
 constexpr const char* kPrefill = "prefill node";
 constexpr const char* kDecode = "decode node";
@@ -21,14 +21,16 @@ constexpr const char* kDecode = "decode node";
 class Request {
  public:
   Request(const ClientOptions& options, const std::atomic<bool>& cancel)
-      : options_(options), cancel_(cancel), started_(Deadline::Clock::now()) {}
+      : options_(options),
+        cancelled_([&cancel] { return cancel.load(); }),
+        started_(Deadline::Clock::now()) {}
 
   Result<GenerationResult> run(const wire::Generate& request,
                                const std::function<void(const std::string&)>& on_text) {
     KVFERRY_ASSIGN(const std::unique_ptr<Channel> prefill_channel,
                    connect(options_.prefill, kPrefill));
     Connection prefill(*prefill_channel);
-    KVFERRY_TRY(of(kPrefill, prefill.greet(wire::Role::kClient, patience())));
+    KVFERRY_TRY(of(kPrefill, prefill.greet(wire::Role::kClient, patience(), cancelled_)));
     started_ = Deadline::Clock::now();
     KVFERRY_TRY(of(kPrefill, prefill.send(wire::MessageType::kGenerate, request, patience())));
     KVFERRY_ASSIGN(const wire::Frame frame, next(prefill, kPrefill));
@@ -37,12 +39,13 @@ class Request {
     result_.prompt_tokens = ticket.prompt_tokens;
     result_.decode_address = ticket.decode_address;
 
-    // The prefill node goes on telling how it fares while the tokens come from the decode node.
-    std::thread prefill_listener([this, &prefill] { listen_to_prefill(prefill); });
-    Status status = stream(ticket, on_text);
-    if (!status.ok() && status.error().code == ErrorCode::kCancelled) tell_cancelled(prefill);
-    decode_done_ = true;
-    prefill_listener.join();
+    Status status;
+    {
+      // The prefill node goes on telling how it fares while the tokens come from the decode node.
+      KVFERRY_ASSIGN(const auto listener, PrefillListener::start(*this, prefill));
+      status = stream(ticket, on_text);
+      if (!status.ok() && status.error().code == ErrorCode::kCancelled) tell_cancelled(prefill);
+    }
     prefill.close();
     if (!status.ok()) return explain(status.error());
     result_.total_seconds = seconds();
@@ -50,13 +53,42 @@ class Request {
   }
 
  private:
+  // Listens to the prefill node in a thread until it goes, however that happens; then the decode
+  // node is done.
+  class PrefillListener {
+   public:
+    static Result<std::unique_ptr<PrefillListener>> start(Request& request, Connection& prefill) {
+      try {
+        return std::unique_ptr<PrefillListener>(new PrefillListener(request, prefill));
+      } catch (const std::system_error& failure) {
+        return Error(ErrorCode::kResourceExhausted,
+                     std::string("no thread to listen to the prefill node: ") + failure.what());
+      }
+    }
+    ~PrefillListener() {
+      request_.decode_done_ = true;
+      thread_.join();
+    }
+    PrefillListener(const PrefillListener&) = delete;
+    PrefillListener& operator=(const PrefillListener&) = delete;
+
+   private:
+    PrefillListener(Request& request, Connection& prefill)
+        : request_(request),
+          thread_([&request, &prefill] { request.listen_to_prefill(prefill); }) {}
+
+    Request& request_;
+    std::thread thread_;
+  };
+
   Deadline patience() const { return Deadline::after(options_.timeout); }
   double seconds() const {
     return std::chrono::duration<double>(Deadline::Clock::now() - started_).count();
   }
 
-  // An error with the node that it is about.
+  // An error with the node that it is about; cancelling is about none.
   static Error of(const char* who, const Error& error) {
+    if (error.code == ErrorCode::kCancelled) return error;
     return Error(error.code, std::string(who) + ": " + error.message);
   }
   static Status of(const char* who, const Status& status) {
@@ -64,7 +96,7 @@ class Request {
   }
 
   Result<std::unique_ptr<Channel>> connect(const std::string& address, const char* who) const {
-    auto channel = connect_tcp(address, patience());
+    auto channel = connect_tcp(address, patience(), cancelled_);
     if (!channel.ok()) return of(who, channel.error());
     return channel;
   }
@@ -73,29 +105,21 @@ class Request {
     wire::Cancel told;
     told.text = "the client cancelled";
     const Status ignored =
-        connection.send(wire::MessageType::kCancel, told, Deadline::after(kPoll));
+        connection.send(wire::MessageType::kCancel, told, Deadline::after(kCancelPoll));
     static_cast<void>(ignored);
   }
 
   // The next frame, or an error: the peer's, kCancelled, or a time-out.
   Result<wire::Frame> next(Connection& connection, const char* who) const {
-    const Deadline deadline = patience();
-    for (;;) {
-      if (cancel_) {
-        tell_cancelled(connection);
-        return Error(ErrorCode::kCancelled, "cancelled");
-      }
-      auto frame = connection.receive(Deadline::after(kPoll));
-      if (frame.ok()) return frame;
-      if (frame.error().code != ErrorCode::kTimeout) {
-        return of(who, frame.error());
-      }
-      if (deadline.expired()) {
-        return of(who, Error(ErrorCode::kTimeout,
-                             connection.peer() + " sent nothing for " +
-                                 std::to_string(options_.timeout.count() / 1000) + " s"));
-      }
+    auto frame = connection.receive(patience(), cancelled_);
+    if (frame.ok()) return frame;
+    if (cancelled_()) tell_cancelled(connection);
+    if (frame.error().code == ErrorCode::kTimeout) {
+      return of(who, Error(ErrorCode::kTimeout,
+                           connection.peer() + " sent nothing for " +
+                               std::to_string(options_.timeout.count() / 1000) + " s"));
     }
+    return of(who, frame.error());
   }
 
   static Error unexpected(const Connection& connection, const wire::Frame& frame) {
@@ -107,7 +131,7 @@ class Request {
                 const std::function<void(const std::string&)>& on_text) {
     KVFERRY_ASSIGN(const std::unique_ptr<Channel> channel, connect(ticket.decode_address, kDecode));
     Connection decode(*channel);
-    KVFERRY_TRY(of(kDecode, decode.greet(wire::Role::kClient, patience())));
+    KVFERRY_TRY(of(kDecode, decode.greet(wire::Role::kClient, patience(), cancelled_)));
     wire::Attach attach;
     attach.ticket = ticket.ticket;
     KVFERRY_TRY(of(kDecode, decode.send(wire::MessageType::kAttach, attach, patience())));
@@ -138,14 +162,15 @@ class Request {
 
   // Until the prefill node is done, or has failed, or the decode node has.
   void listen_to_prefill(Connection& prefill) {
-    for (int polls_left = kGracePolls; polls_left > 0;) {
-      const auto frame = prefill.receive(Deadline::after(kPoll));
+    std::optional<Deadline> grace;
+    while (!grace || !grace->expired()) {
+      const auto frame = prefill.receive(Deadline::after(kCancelPoll));
       if (!frame.ok()) {
         if (frame.error().code != ErrorCode::kTimeout) {
           prefill_error_ = frame.error();
           return;
         }
-        if (decode_done_) --polls_left;
+        if (decode_done_ && !grace) grace = Deadline::after(kGrace);
         continue;
       }
       if (frame->header.type == wire::MessageType::kDone) {
@@ -163,7 +188,7 @@ class Request {
   }
 
   const ClientOptions& options_;
-  const std::atomic<bool>& cancel_;
+  const Cancelled cancelled_;
   Deadline::Clock::time_point started_;
   GenerationResult result_;  // prefill_report: the listener's until it is joined
   Status prefill_error_;     // likewise

@@ -1,6 +1,9 @@
 #include "kvferry/node/connection_server.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <exception>
+#include <system_error>
 #include <utility>
 
 namespace kvferry {
@@ -12,10 +15,12 @@ constexpr std::chrono::milliseconds kRetryPause{50};
 }  // namespace
 
 ConnectionServer::ConnectionServer(std::unique_ptr<Listener> listener, std::size_t max_connections,
-                                   Handler handler)
+                                   Handler serve, Handler refuse, NodeLog log)
     : listener_(std::move(listener)),
       max_connections_(max_connections),
-      handler_(std::move(handler)),
+      serve_(std::move(serve)),
+      refuse_(std::move(refuse)),
+      log_(std::move(log)),
       accepting_([this] { accept_loop(); }) {}
 
 void ConnectionServer::stop() {
@@ -41,17 +46,34 @@ void ConnectionServer::accept_loop() {
       if (channel.error().code != ErrorCode::kTimeout) std::this_thread::sleep_for(kRetryPause);
       continue;
     }
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (stopping_) return;
-    if (connections_.size() >= max_connections_) continue;  // the channel closes as it goes
-    connections_.emplace_back();
-    Connection& connection = connections_.back();
-    connection.channel = *std::move(channel);
-    connection.thread = std::thread([this, &connection] {
-      handler_(*connection.channel);
+    add(*std::move(channel));
+  }
+}
+
+void ConnectionServer::add(std::unique_ptr<Channel> channel) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto refused = static_cast<std::size_t>(std::count_if(
+      connections_.begin(), connections_.end(), [](const Connection& c) { return c.refused; }));
+  const bool full = connections_.size() - refused >= max_connections_;
+  if (stopping_ || (full && refused >= kMaxRefusals)) return;  // the channel closes as it goes
+  connections_.emplace_back();
+  Connection& connection = connections_.back();
+  connection.channel = std::move(channel);
+  connection.refused = full;
+  const Handler& handler = full ? refuse_ : serve_;
+  try {
+    connection.thread = std::thread([this, &connection, &handler] {
+      try {
+        handler(*connection.channel);
+      } catch (const std::exception& failure) {  // out of memory, no thread to be had
+        log_(connection.channel->peer() + ": " + failure.what());
+      }
       connection.channel->close();
       connection.finished = true;
     });
+  } catch (const std::system_error& failure) {
+    log_(connection.channel->peer() + ": no thread to serve it: " + failure.what());
+    connections_.pop_back();
   }
 }
 

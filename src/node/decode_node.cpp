@@ -6,14 +6,13 @@
 #include <utility>
 
 #include "kvferry/handoff/session.hpp"
-#include "kvferry/node/connection_server.hpp"
 #include "kvferry/node/loaded_model.hpp"
 #include "kvferry/node/ticket_book.hpp"
-#include "kvferry/transport/tcp.hpp"
 
 #include "cancel_watch.hpp"
 #include "decode_loop.hpp"
 #include "generation.hpp"
+#include "node_server.hpp"
 
 namespace kvferry {
 namespace {
@@ -127,9 +126,9 @@ class DecodeNode::Impl {
         loop_(model_, [this] { tickets_.expire(); }) {}
 
   void listen(std::unique_ptr<Listener> listener) {
-    server_ =
-        std::make_unique<ConnectionServer>(std::move(listener), options_.server.max_connections,
-                                           [this](Channel& channel) { serve(channel); });
+    server_ = serve_connections(
+        std::move(listener), options_.server, wire::Role::kDecode,
+        [this](Channel& channel) { serve(channel); }, log_);
   }
   std::string address() const { return server_->address(); }
 
@@ -229,11 +228,7 @@ std::string DecodeNode::address() const {
 
 Result<std::unique_ptr<DecodeNode>> DecodeNode::start(const DecodeNodeOptions& options,
                                                       NodeLog log) {
-  TcpListenOptions listen;
-  listen.allow_public = options.server.allow_public;
-  KVFERRY_ASSIGN(
-      std::unique_ptr<Listener> listener,
-      listen_tcp(options.server.listen, Deadline::after(options.server.timeout), listen));
+  KVFERRY_ASSIGN(std::unique_ptr<Listener> listener, listen(options.server));
   KVFERRY_ASSIGN(LoadedModel model, LoadedModel::load(options.model));
   auto impl = std::make_unique<Impl>(options, std::move(model), std::move(log));
   impl->listen(std::move(listener));

@@ -45,15 +45,18 @@ Result<LoadedModel> LoadedModel::load(const ModelOptions& options) {
 
 Result<std::vector<TokenId>> LoadedModel::prompt_tokens(const wire::Generate& request) const {
   std::vector<TokenId> tokens;
-  if (!request.messages.empty()) {
+  TokenizeOptions as_text;
+  as_text.add_special = true;
+  const bool base_model = !chat.ok() && chat.error().code == ErrorCode::kNotFound;
+  if (request.messages.size() == 1 && base_model) {
+    KVFERRY_ASSIGN(tokens, tokenizer.tokenize(request.messages[0].content, as_text));
+  } else if (!request.messages.empty()) {
     if (!chat.ok()) return chat.error();
     KVFERRY_ASSIGN(tokens, tokenize_chat(tokenizer, *chat, request.messages));
   } else if (!request.token_ids.empty()) {
     tokens = request.token_ids;
   } else {
-    TokenizeOptions options;
-    options.add_special = true;
-    KVFERRY_ASSIGN(tokens, tokenizer.tokenize(request.text, options));
+    KVFERRY_ASSIGN(tokens, tokenizer.tokenize(request.text, as_text));
   }
   if (tokens.empty()) return Error(ErrorCode::kInvalidArgument, "the prompt is empty");
   for (std::size_t i = 0; i < tokens.size(); ++i) {

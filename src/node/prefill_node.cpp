@@ -10,13 +10,13 @@
 #include "kvferry/cache/sequence_adapters.hpp"
 #include "kvferry/engine/sampler.hpp"
 #include "kvferry/handoff/session.hpp"
-#include "kvferry/node/connection_server.hpp"
 #include "kvferry/node/loaded_model.hpp"
 #include "kvferry/node/offer.hpp"
 #include "kvferry/node/ticket_book.hpp"
 #include "kvferry/transport/tcp.hpp"
 
 #include "cancel_watch.hpp"
+#include "node_server.hpp"
 
 namespace kvferry {
 namespace {
@@ -33,9 +33,9 @@ class PrefillNode::Impl {
       : options_(options), log_(std::move(log)), model_(std::move(model)) {}
 
   void listen(std::unique_ptr<Listener> listener) {
-    server_ =
-        std::make_unique<ConnectionServer>(std::move(listener), options_.server.max_connections,
-                                           [this](Channel& channel) { serve(channel); });
+    server_ = serve_connections(
+        std::move(listener), options_.server, wire::Role::kPrefill,
+        [this](Channel& channel) { serve(channel); }, log_);
   }
   std::string address() const { return server_->address(); }
 
@@ -104,10 +104,13 @@ class PrefillNode::Impl {
     sequence->set_origin(model_.origin());
     const SequenceSource source(sequence);
 
-    auto channel = connect_tcp(options_.decode, soon());
+    const Cancelled cancelled = [&cancellation] { return !cancellation.check().ok(); };
+    auto channel = connect_tcp(options_.decode, soon(), cancelled);
+    KVFERRY_TRY(cancellation.check());
     if (!channel.ok()) return decode_error(channel.error());
     Connection decode(**channel);
-    const Status greeted = decode.greet(wire::Role::kPrefill, soon());
+    const Status greeted = decode.greet(wire::Role::kPrefill, soon(), cancelled);
+    KVFERRY_TRY(cancellation.check());
     if (!greeted.ok()) return decode_error(greeted.error());
 
     wire::Offer offer = make_offer(model_, prompt, options_.profile);
@@ -206,11 +209,7 @@ std::string PrefillNode::address() const {
 Result<std::unique_ptr<PrefillNode>> PrefillNode::start(const PrefillNodeOptions& options,
                                                         NodeLog log) {
   KVFERRY_TRY(tcp_connector(options.decode));  // an unusable address is told at once
-  TcpListenOptions listen;
-  listen.allow_public = options.server.allow_public;
-  KVFERRY_ASSIGN(
-      std::unique_ptr<Listener> listener,
-      listen_tcp(options.server.listen, Deadline::after(options.server.timeout), listen));
+  KVFERRY_ASSIGN(std::unique_ptr<Listener> listener, listen(options.server));
   KVFERRY_ASSIGN(LoadedModel model, LoadedModel::load(options.model));
   auto impl = std::make_unique<Impl>(options, std::move(model), std::move(log));
   impl->listen(std::move(listener));

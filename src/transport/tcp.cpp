@@ -61,9 +61,16 @@ Result<bool> wait_for(Span<pollfd> descriptors, Deadline deadline) {
   }
 }
 
-Result<bool> wait_for(int descriptor, short events, Deadline deadline) {
+Result<bool> wait_for(int descriptor, short events, Deadline deadline,
+                      const Cancelled& cancelled = {}) {
   pollfd one{descriptor, events, 0};
-  return wait_for(Span<pollfd>(&one, 1), deadline);
+  if (!cancelled) return wait_for(Span<pollfd>(&one, 1), deadline);
+  for (;;) {
+    if (cancelled()) return Error(ErrorCode::kCancelled, "cancelled");
+    KVFERRY_ASSIGN(const bool ready,
+                   wait_for(Span<pollfd>(&one, 1), deadline.at_most(kCancelPoll)));
+    if (ready || deadline.expired()) return ready;
+  }
 }
 
 // Asio's sockets want a context. Nothing ever runs in it, so all share one, which lives as long as
@@ -227,7 +234,8 @@ void resolve_into(Resolution& resolution, const Url& url) {
 }
 
 // All endpoints that `url` stands for, at least one.
-Result<std::vector<tcp::endpoint>> resolve(const Url& url, Deadline deadline) {
+Result<std::vector<tcp::endpoint>> resolve(const Url& url, Deadline deadline,
+                                           const Cancelled& cancelled = {}) {
   std::error_code error;
   const asio::ip::address literal = asio::ip::make_address(url.host, error);
   if (!error) return std::vector<tcp::endpoint>{tcp::endpoint(literal, url.port)};
@@ -240,9 +248,12 @@ Result<std::vector<tcp::endpoint>> resolve(const Url& url, Deadline deadline) {
                  std::string("tcp: no thread to look up a host name: ") + e.what());
   }
   std::unique_lock<std::mutex> lock(resolution->mutex);
-  if (!resolution->done_changed.wait_until(lock, deadline.time(),
-                                           [&] { return resolution->done; })) {
-    return Error(ErrorCode::kTimeout, "looking up the host '" + url.host + "' takes too long");
+  const auto done = [&] { return resolution->done; };
+  while (!resolution->done_changed.wait_until(lock, deadline.at_most(kCancelPoll).time(), done)) {
+    if (cancelled && cancelled()) return Error(ErrorCode::kCancelled, "cancelled");
+    if (deadline.expired()) {
+      return Error(ErrorCode::kTimeout, "looking up the host '" + url.host + "' takes too long");
+    }
   }
   if (resolution->error || resolution->endpoints.empty()) {
     return Error(ErrorCode::kNotFound,
@@ -261,7 +272,8 @@ Result<Url> parse_tcp_url(const std::string& text) {
   return url;
 }
 
-Result<std::unique_ptr<Channel>> connect_to(const tcp::endpoint& endpoint, Deadline deadline) {
+Result<std::unique_ptr<Channel>> connect_to(const tcp::endpoint& endpoint, Deadline deadline,
+                                            const Cancelled& cancelled) {
   const std::string name = url_of(endpoint);
   const auto io_error = [&name](const std::string& why) {
     return Error(ErrorCode::kIo, "cannot connect to " + name + ": " + why);
@@ -276,7 +288,8 @@ Result<std::unique_ptr<Channel>> connect_to(const tcp::endpoint& endpoint, Deadl
   if (::connect(socket.native_handle(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) !=
       0) {
     if (errno != EINPROGRESS && errno != EINTR) return io_error(std::strerror(errno));
-    KVFERRY_ASSIGN(const bool ready, wait_for(socket.native_handle(), POLLOUT, deadline));
+    KVFERRY_ASSIGN(const bool ready,
+                   wait_for(socket.native_handle(), POLLOUT, deadline, cancelled));
     if (!ready) return Error(ErrorCode::kTimeout, name + " did not answer before the deadline");
     int result = 0;
     socklen_t length = sizeof result;
@@ -289,17 +302,18 @@ Result<std::unique_ptr<Channel>> connect_to(const tcp::endpoint& endpoint, Deadl
       std::make_unique<TcpChannel>(std::move(context), std::move(socket), name));
 }
 
-Result<std::unique_ptr<Channel>> connect_to(const Url& url, Deadline deadline) {
+Result<std::unique_ptr<Channel>> connect_to(const Url& url, Deadline deadline,
+                                            const Cancelled& cancelled = {}) {
   if (url.port == 0) {
     return Error(ErrorCode::kInvalidArgument,
                  "cannot connect to " + to_string(url) + ": port 0 is only for listening");
   }
-  KVFERRY_ASSIGN(const std::vector<tcp::endpoint> endpoints, resolve(url, deadline));
+  KVFERRY_ASSIGN(const std::vector<tcp::endpoint> endpoints, resolve(url, deadline, cancelled));
   Error last(ErrorCode::kTimeout, "no time left to connect to " + to_string(url));
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     const auto share = deadline.remaining() / static_cast<int>(endpoints.size() - i);
-    auto channel = connect_to(endpoints[i], Deadline::after(share));
-    if (channel.ok()) return channel;
+    auto channel = connect_to(endpoints[i], Deadline::after(share), cancelled);
+    if (channel.ok() || channel.error().code == ErrorCode::kCancelled) return channel;
     last = channel.error();
   }
   return last;
@@ -427,9 +441,10 @@ Result<std::unique_ptr<Listener>> listen_tcp(const std::string& text, Deadline d
   return last;
 }
 
-Result<std::unique_ptr<Channel>> connect_tcp(const std::string& text, Deadline deadline) {
+Result<std::unique_ptr<Channel>> connect_tcp(const std::string& text, Deadline deadline,
+                                             const Cancelled& cancelled) {
   KVFERRY_ASSIGN(const Url url, parse_tcp_url(text));
-  return connect_to(url, deadline);
+  return connect_to(url, deadline, cancelled);
 }
 
 Result<std::unique_ptr<Connector>> tcp_connector(const std::string& text) {

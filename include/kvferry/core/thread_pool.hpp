@@ -17,8 +17,8 @@ namespace kvferry {
 // owner keeps the pool alive while anybody uses it; the destructor joins the threads.
 //
 // Threads wait for the next region by spinning for kSpin and then sleep, so an idle pool costs
-// nothing. The caller never waits for a thread that has not started on the region: on a busy
-// machine it does the work itself.
+// nothing; where threads outnumber processors they do not spin. The caller never waits for a thread
+// that has not started on the region: on a busy machine it does the work itself.
 class ThreadPool {
  public:
   static constexpr std::chrono::microseconds kSpin{60};
@@ -26,6 +26,8 @@ class ThreadPool {
   // At least 1 thread is used; 0 means as many as the machine has processors.
   explicit ThreadPool(std::size_t threads) {
     if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
+    const std::size_t processors = std::thread::hardware_concurrency();
+    if (processors != 0 && threads > processors) spin_ = std::chrono::microseconds(0);
     workers_.reserve(threads - 1);
     for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
   }
@@ -128,7 +130,7 @@ class ThreadPool {
       const std::uint64_t control = control_.load();
       return (control & kOpen) != 0 && control >> kRegionShift != last;
     };
-    const auto spin_end = std::chrono::steady_clock::now() + kSpin;
+    const auto spin_end = std::chrono::steady_clock::now() + spin_;
     do {
       for (int i = 0; i < 32; ++i) {
         if (is_new()) return true;
@@ -158,6 +160,7 @@ class ThreadPool {
     }
   }
 
+  std::chrono::microseconds spin_ = kSpin;
   std::vector<std::thread> workers_;
 
   // The region.

@@ -31,7 +31,7 @@ class Connection {
   // Exchanges HELLO; the first thing that both ends do. kUnsupported when the versions do not
   // overlap or the peer requires a feature that this end does not have, named in the message; the
   // peer is told.
-  Status greet(wire::Role role, Deadline deadline);
+  Status greet(wire::Role role, Deadline deadline, const Cancelled& cancelled = {});
   // After greet().
   const wire::Hello& peer_hello() const { return peer_hello_; }
   std::string peer() const { return channel_.peer(); }
@@ -50,7 +50,7 @@ class Connection {
   // The next frame that an application acts on. PING is answered and PONG dropped; so are late
   // frames of a hand-off that is over. The peer's ERROR and GOODBYE for the connection come as an
   // error: its own, or kClosed. After kTimeout the connection is as before.
-  Result<wire::Frame> receive(Deadline deadline);
+  Result<wire::Frame> receive(Deadline deadline, const Cancelled& cancelled = {});
   // The next frame, whatever it is.
   Result<wire::Frame> receive_any(Deadline deadline);
   // Gives back the frame that was received last: it is received again.
@@ -75,6 +75,9 @@ class Connection {
 
  private:
   static constexpr std::size_t kReadBytes = 64 * 1024;
+
+  // receive_any(), cancellable.
+  Result<wire::Frame> wait_for_frame(Deadline deadline, const Cancelled& cancelled);
 
   Channel& channel_;
   const std::uint32_t max_payload_;
@@ -130,9 +133,19 @@ inline Result<wire::Frame> Connection::receive_any(Deadline deadline) {
   }
 }
 
-inline Result<wire::Frame> Connection::receive(Deadline deadline) {
+inline Result<wire::Frame> Connection::wait_for_frame(Deadline deadline,
+                                                      const Cancelled& cancelled) {
+  if (!cancelled) return receive_any(deadline);
   for (;;) {
-    KVFERRY_ASSIGN(wire::Frame frame, receive_any(deadline));
+    if (cancelled()) return Error(ErrorCode::kCancelled, "cancelled");
+    auto frame = receive_any(deadline.at_most(kCancelPoll));
+    if (frame.ok() || frame.error().code != ErrorCode::kTimeout || deadline.expired()) return frame;
+  }
+}
+
+inline Result<wire::Frame> Connection::receive(Deadline deadline, const Cancelled& cancelled) {
+  for (;;) {
+    KVFERRY_ASSIGN(wire::Frame frame, wait_for_frame(deadline, cancelled));
     const bool of_connection = frame.header.address.handoff == 0;
     if (!of_connection && frame.header.address.handoff <= retired_handoff_) continue;
     switch (frame.header.type) {
@@ -168,7 +181,7 @@ inline void Connection::send_error(const Error& error, Deadline deadline,
   static_cast<void>(ignored);
 }
 
-inline Status Connection::greet(wire::Role role, Deadline deadline) {
+inline Status Connection::greet(wire::Role role, Deadline deadline, const Cancelled& cancelled) {
   wire::Hello own;
   own.role = role;
   own.max_payload = max_payload_;
@@ -181,7 +194,7 @@ inline Status Connection::greet(wire::Role role, Deadline deadline) {
     send_error(error, deadline);
     return error;
   };
-  const auto frame = receive(deadline);
+  const auto frame = receive(deadline, cancelled);
   if (!frame.ok()) {
     if (frame.error().code == ErrorCode::kMalformed || frame.error().code == ErrorCode::kChecksum ||
         frame.error().code == ErrorCode::kUnsupported) {

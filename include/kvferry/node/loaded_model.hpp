@@ -31,8 +31,9 @@ struct LoadedModel {
   const ModelConfig& config() const { return engine->config(); }
 
   // The prompt of a request as token ids: messages through the chat template, text as it is, ids
-  // as they are. Errors: kInvalidArgument (empty, ids outside of the vocabulary, longer than the
-  // context leaves room for one token), and those of the template.
+  // as they are. A single message to a model without a template (a base model) is text. Errors:
+  // kInvalidArgument (empty, ids outside of the vocabulary, longer than the context leaves room for
+  // one token), and those of the template.
   Result<std::vector<TokenId>> prompt_tokens(const wire::Generate& request) const;
 
   // What an empty sequence of this pool that this engine fills is known by.

@@ -28,7 +28,7 @@ struct ModelOptions {
 struct ServerOptions {
   std::string listen = "tcp://127.0.0.1:0";
   bool allow_public = false;                 // listen on an address that is not loopback
-  std::size_t max_connections = 64;          // at a time; more are closed at once
+  std::size_t max_connections = 64;          // at a time; more are refused
   std::chrono::milliseconds timeout{30000};  // for every wait on a peer that should be answering
 };
 

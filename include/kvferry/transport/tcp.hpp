@@ -22,8 +22,9 @@ Result<std::unique_ptr<Listener>> listen_tcp(const std::string& url, Deadline de
                                              const TcpListenOptions& options = {});
 
 // Connects to `url`. All addresses of a name are tried in turn, each with its share of the time
-// left. Errors: those of Connector::connect, and kInvalidArgument.
-Result<std::unique_ptr<Channel>> connect_tcp(const std::string& url, Deadline deadline);
+// left. Errors: those of Connector::connect, kInvalidArgument, and kCancelled.
+Result<std::unique_ptr<Channel>> connect_tcp(const std::string& url, Deadline deadline,
+                                             const Cancelled& cancelled = {});
 
 // connect_tcp() with its address, as a Connector. Error kInvalidArgument for an unusable address.
 Result<std::unique_ptr<Connector>> tcp_connector(const std::string& url);
