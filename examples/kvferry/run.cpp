@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvferry/core/atomic_file.hpp"
+#include "kvferry/node/first_token.hpp"
 
 #include "answer.hpp"
 #include "cli/files.hpp"

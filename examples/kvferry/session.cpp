@@ -7,6 +7,7 @@
 
 #include "kvferry/cache/sequence_adapters.hpp"
 #include "kvferry/handoff/session_file.hpp"
+#include "kvferry/node/offer.hpp"
 
 #include "answer.hpp"
 #include "cli/interrupt.hpp"

@@ -9,6 +9,7 @@
 
 #include "kvferry/cache/sequence.hpp"
 #include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/engine/sampler.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/node/loaded_model.hpp"
@@ -72,7 +73,7 @@ class Generation {
   bool ended_before_cache_ = false;  // the first token was the last one
   wire::FinishReason early_reason_ = wire::FinishReason::kStop;
   bool finished_ = false;
-  Deadline::Clock::time_point decode_started_;
+  Stopwatch decoding_;  // since the cache came
   const std::function<void()> on_end_;
 };
 

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/engine/sampler.hpp"
 #include "kvferry/handoff/session.hpp"
+#include "kvferry/node/first_token.hpp"
 #include "kvferry/node/loaded_model.hpp"
 #include "kvferry/node/offer.hpp"
 #include "kvferry/node/ticket_book.hpp"
@@ -19,13 +21,6 @@
 #include "node_server.hpp"
 
 namespace kvferry {
-namespace {
-
-double seconds_since(Deadline::Clock::time_point start) {
-  return std::chrono::duration<double>(Deadline::Clock::now() - start).count();
-}
-
-}  // namespace
 
 class PrefillNode::Impl {
  public:
@@ -165,7 +160,7 @@ class PrefillNode::Impl {
       KVFERRY_ASSIGN(const wire::FirstToken first,
                      sample_first(sampler, Span<const float>(logits), prompt));
       KVFERRY_TRY(session.send_first_token(first));
-      prefill_seconds = seconds_since(started);
+      prefill_seconds = seconds_between(started, Deadline::Clock::now());
     }
     const auto receipt = session.finish();
     if (!receipt.ok()) return decode_error(receipt.error());
@@ -173,7 +168,7 @@ class PrefillNode::Impl {
     done.reason = wire::FinishReason::kHandedOver;
     done.report = {
         {"prompt_tokens", static_cast<double>(prompt.size())},
-        {"wait_seconds", std::chrono::duration<double>(started - arrived).count()},
+        {"wait_seconds", seconds_between(arrived, started)},
         {"prefill_seconds", prefill_seconds},
         {"handoff_seconds", report.total_seconds},
         {"read_seconds", report.read_seconds},
