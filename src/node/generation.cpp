@@ -6,11 +6,14 @@ namespace kvferry {
 
 Result<std::unique_ptr<Generation>> Generation::create(const LoadedModel& model,
                                                        const wire::Offer& offer,
+                                                       std::uint32_t max_tokens,
                                                        std::function<void()> on_end) {
   KVFERRY_ASSIGN(Sampler sampler,
                  Sampler::create(offer.decode->sampler, offer.decode->sampler_state));
+  wire::DecodeOrder order = *offer.decode;
+  order.max_tokens = max_tokens;
   std::unique_ptr<Generation> generation(
-      new Generation(model, *offer.decode, std::move(sampler), offer.tokens, std::move(on_end)));
+      new Generation(model, std::move(order), std::move(sampler), offer.tokens, std::move(on_end)));
   KvOrigin origin;
   origin.model = offer.identity.fingerprint();
   origin.provenance = offer.provenance;
@@ -81,10 +84,7 @@ void Generation::emit(TokenId token) {
 
   const std::size_t generated = tokens_.size() - prompt_tokens_;
   if (end_token || text_.stopped()) return finish(wire::FinishReason::kStop);
-  if ((order_.max_tokens != 0 && generated >= order_.max_tokens) ||
-      tokens_.size() >= model_.config().context_length) {
-    return finish(wire::FinishReason::kLength);
-  }
+  if (generated >= order_.max_tokens) return finish(wire::FinishReason::kLength);
 }
 
 void Generation::fail(const Error& error) {

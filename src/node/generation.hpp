@@ -22,9 +22,11 @@ namespace kvferry {
 // Not thread-safe: first the hand-off's threads have it, one call at a time, then the decode loop.
 class Generation {
  public:
-  // For an offer with a decode order. `on_end` runs when the generation is destroyed.
+  // For an offer with a decode order. At most `max_tokens` are generated, whatever the order says.
+  // `on_end` runs when the generation is destroyed.
   static Result<std::unique_ptr<Generation>> create(const LoadedModel& model,
                                                     const wire::Offer& offer,
+                                                    std::uint32_t max_tokens,
                                                     std::function<void()> on_end);
   ~Generation();
   Generation(const Generation&) = delete;

@@ -217,7 +217,7 @@ struct Generate {
   std::vector<TokenId> token_ids;
   std::vector<ChatMessage> messages;  // put into the model's own chat template
   SamplerParams sampler;
-  std::uint32_t max_tokens = 0;  // 0 = as many as the context allows
+  std::uint32_t max_tokens = 0;  // 0 = as many as there is room for
   bool ignore_eos = false;
   std::vector<std::string> stop;
 };
