@@ -2,7 +2,6 @@
 // that a plain copy reaches in the same run, and GMAC/s. KVFERRY_ISA chooses the instruction set,
 // KVFERRY_THREADS the threads (default 1).
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +18,7 @@
 #include "kvferry/compute/cpu/elementwise.hpp"
 #include "kvferry/compute/cpu/product.hpp"
 #include "kvferry/core/half.hpp"
+#include "kvferry/core/stopwatch.hpp"
 
 namespace {
 
@@ -67,13 +67,12 @@ double copy_bandwidth() {
     std::vector<std::uint8_t> from(kBytes, 1), to(kBytes, 2);
     double best = 0;
     for (int i = 0; i < 5; ++i) {
-      const auto start = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       pool().parallel_for(kBytes, 1u << 20, [&](std::size_t b, std::size_t e, std::size_t) {
         std::memcpy(to.data() + b, from.data() + b, e - b);
       });
       benchmark::ClobberMemory();
-      const std::chrono::duration<double> s = std::chrono::steady_clock::now() - start;
-      best = std::max(best, 2.0 * kBytes / s.count());
+      best = std::max(best, 2.0 * kBytes / watch.seconds());
     }
     return best;
   }();

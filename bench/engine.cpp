@@ -3,7 +3,6 @@
 #include "kvferry/engine/engine.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -11,13 +10,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include "kvferry/core/stopwatch.hpp"
+
 namespace {
 
 using namespace kvferry;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Any ids will do: the work does not depend on them.
 std::vector<TokenId> some_tokens(std::uint32_t count, std::uint32_t vocab) {
@@ -69,17 +66,17 @@ Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std
   Figures figures;
   if (prefill != 0) {
     run_prefill(prefill);
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     run_prefill(prefill);
-    figures.prefill = prefill / seconds_since(start);
+    figures.prefill = prefill / watch.seconds();
   }
   if (decode != 0) {
     const auto sequence = run_prefill(depth);
     run_decode(*sequence, 8);
     sequence->truncate(depth).value();
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     run_decode(*sequence, decode);
-    figures.decode = decode / seconds_since(start);
+    figures.decode = decode / watch.seconds();
   }
   return figures;
 }

@@ -13,6 +13,7 @@
 #include "cli/model_options.hpp"
 #include "cli/program.hpp"
 #include "cli/prompt.hpp"
+#include "cli/terminal.hpp"
 
 namespace {
 
@@ -102,7 +103,7 @@ Status run(Options& options) {
     cli::set_prompt(options.prompt, options.prompt.text, options.request);
   }
   const auto on_text = [&](const std::string& text) {
-    if (!options.json) std::cout << text << std::flush;
+    if (!options.json) cli::print_answer(text);
   };
   KVFERRY_ASSIGN(const GenerationResult result,
                  generate(options.client, options.request, on_text, cli::interrupted()));

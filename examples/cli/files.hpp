@@ -1,6 +1,7 @@
-// Files as the programs read them.
+// Files as the programs read and write them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -10,8 +11,14 @@
 
 namespace kvferry::cli {
 
-// A whole file, or standard input for "-". Error kIo with the path.
+constexpr std::size_t kMaxInputBytes = std::size_t{64} << 20;
+
+// A whole file, pipe, or standard input for "-". Errors: kIo with the path, kResourceExhausted for
+// more than kMaxInputBytes, kCancelled when interrupted.
 Result<std::string> read_file(const std::string& path);
+
+// kInvalidArgument when an output would replace one of the command's inputs.
+Status check_output(const std::string& path, const std::vector<std::string>& inputs);
 
 // A JSON array of token ids below `vocab`. Errors name the file and the element.
 Result<std::vector<TokenId>> read_ids(const std::string& path, std::uint32_t vocab);

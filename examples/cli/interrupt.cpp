@@ -1,6 +1,6 @@
 #include "interrupt.hpp"
 
-#include <csignal>
+#include <signal.h>
 
 namespace kvferry::cli {
 namespace {
@@ -8,17 +8,19 @@ namespace {
 std::atomic<bool> flag{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 
-extern "C" void on_signal(int signal) {
+extern "C" void on_signal(int) {
   flag = true;
-  std::signal(signal, SIG_DFL);
 }
 
 }  // namespace
 
 const std::atomic<bool>& interrupted() {
   static const bool installed = [] {
-    std::signal(SIGINT, on_signal);
-    std::signal(SIGTERM, on_signal);
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);  // and calls that wait end with EINTR
+    ::sigaction(SIGINT, &action, nullptr);
+    ::sigaction(SIGTERM, &action, nullptr);
     return true;
   }();
   static_cast<void>(installed);

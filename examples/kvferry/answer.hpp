@@ -1,10 +1,11 @@
 // AnswerText: generated tokens to text on standard output, and all of it for JSON.
 #pragma once
 
-#include <iostream>
 #include <string>
 
 #include "kvferry/node/text_stream.hpp"
+
+#include "cli/terminal.hpp"
 
 namespace kvferry::cli {
 
@@ -26,7 +27,7 @@ class AnswerText {
  private:
   void add(const std::string& part) {
     text_ += part;
-    if (show_) std::cout << part << std::flush;
+    if (show_) print_answer(part);
   }
 
   TextStream stream_;

@@ -1,24 +1,14 @@
 #include "generation.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <string>
 #include <utility>
 
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/engine/sampler.hpp"
 
 namespace kvferry::cli {
 namespace {
-
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(Deadline::Clock::now() - start_).count();
-  }
-
- private:
-  Deadline::Clock::time_point start_ = Deadline::Clock::now();
-};
 
 Status check(const std::atomic<bool>& cancel) {
   return cancel ? Status(ErrorCode::kCancelled, "cancelled") : Status();

@@ -73,13 +73,13 @@ Status run(const Options& options) {
   wire::Generate prompt;
   prompt.token_ids = ids;
   KVFERRY_ASSIGN(request.prompt, model.prompt_tokens(prompt));
+  std::vector<float> logits;
+  KVFERRY_ASSIGN(const Generation handed, prefill(model, request, logits, interrupted()));
+
   if (::mkdir(options.out_dir.c_str(), 0777) != 0 && errno != EEXIST) {
     return Error(ErrorCode::kIo,
                  "cannot make the folder " + options.out_dir + ": " + std::strerror(errno));
   }
-
-  std::vector<float> logits;
-  KVFERRY_ASSIGN(const Generation handed, prefill(model, request, logits, interrupted()));
 
   // All four files are whole before the first of them appears.
   struct Part {
@@ -92,8 +92,9 @@ Status run(const Options& options) {
                            Part{"ref_v.f32", *handed.prefilled, Plane::kValue},
                            Part{"k.f32", *handed.sequence, Plane::kKey},
                            Part{"v.f32", *handed.sequence, Plane::kValue}}) {
-    KVFERRY_ASSIGN(AtomicFile file,
-                   AtomicFile::create(options.out_dir + "/" + part.name, FileAccess::kCommon));
+    const std::string path = options.out_dir + "/" + part.name;
+    KVFERRY_TRY(check_output(path, {options.model.file, options.ids_file}));
+    KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(path, FileAccess::kCommon));
     KVFERRY_TRY(write_plane(part.sequence, part.plane, file));
     files.push_back(std::move(file));
   }

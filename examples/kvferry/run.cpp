@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvferry/core/atomic_file.hpp"
+#include "kvferry/node/first_token.hpp"
 
 #include "answer.hpp"
 #include "cli/files.hpp"
@@ -71,6 +72,10 @@ Status run(const Options& options) {
   GenerationRequest request;
   if (options.handoff != "none") {
     KVFERRY_ASSIGN(request.handoff, profile_from_name(options.handoff));
+  }
+  if (!options.full_logits.empty()) {
+    KVFERRY_TRY(check_output(options.full_logits, {options.model.file, options.prompt.file,
+                                                   options.prompt.ids_file, options.force_ids}));
   }
   KVFERRY_ASSIGN(const LoadedModel model, LoadedModel::load(options.model));
   KVFERRY_ASSIGN(request.prompt, prompt_tokens(model, options.prompt));

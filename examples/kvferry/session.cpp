@@ -1,4 +1,5 @@
 // kvferry save, kvferry load: the cache of a prompt in a file, and the answer generated from it.
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <utility>
@@ -6,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/core/quoted.hpp"
 #include "kvferry/handoff/session_file.hpp"
+#include "kvferry/node/offer.hpp"
 
 #include "answer.hpp"
 #include "cli/interrupt.hpp"
@@ -34,8 +37,22 @@ struct LoadOptions {
   std::string file;
 };
 
+// A session replaces a session, and nothing else.
+Status check_target(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string magic(4, '\0');
+  if (!file.is_open()) return {};
+  file.read(&magic[0], 4);
+  if (file.gcount() == 0 || magic == "KVFY") return {};
+  return Error(ErrorCode::kInvalidArgument,
+               quoted(path, 512) +
+                   " is there and is not a saved session; remove it first, or save "
+                   "to another file");
+}
+
 Status save(const SaveOptions& options) {
   KVFERRY_ASSIGN(const Profile profile, profile_from_name(options.profile));
+  KVFERRY_TRY(check_target(options.file));
   KVFERRY_ASSIGN(const LoadedModel model, LoadedModel::load(options.model));
   GenerationRequest request;
   KVFERRY_ASSIGN(request.prompt, prompt_tokens(model, options.prompt));

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/handoff/connection.hpp"
 #include "kvferry/transport/tcp.hpp"
 
@@ -82,9 +83,7 @@ class Request {
   };
 
   Deadline patience() const { return Deadline::after(options_.timeout); }
-  double seconds() const {
-    return std::chrono::duration<double>(Deadline::Clock::now() - started_).count();
-  }
+  double seconds() const { return seconds_between(started_, Deadline::Clock::now()); }
 
   // An error with the node that it is about; cancelling is about none.
   static Error of(const char* who, const Error& error) {

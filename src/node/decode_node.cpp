@@ -25,7 +25,12 @@ constexpr std::chrono::minutes kIdle{10};
 class Admission {
  public:
   Admission(std::uint32_t blocks, std::uint32_t sequences)
-      : free_blocks_(blocks), free_sequences_(sequences), all_blocks_(blocks) {}
+      : free_blocks_(blocks),
+        free_sequences_(sequences),
+        all_blocks_(blocks),
+        all_sequences_(sequences) {}
+
+  std::uint32_t all_sequences() const { return all_sequences_; }
 
   Status take(std::uint32_t blocks) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -55,6 +60,7 @@ class Admission {
   std::uint32_t free_blocks_;
   std::uint32_t free_sequences_;
   const std::uint32_t all_blocks_;
+  const std::uint32_t all_sequences_;
 };
 
 // Makes a generation of an offer and keeps it until its cache is here.
@@ -79,14 +85,14 @@ class Intake : public HandoffHandler {
                    "the offer has " + std::to_string(prompt) + " tokens; the context of " +
                        std::to_string(context) + " leaves no room for an answer");
     }
-    const std::uint32_t answer = offer.decode->max_tokens == 0
-                                     ? context - prompt
-                                     : std::min(offer.decode->max_tokens, context - prompt);
+    const std::uint32_t answer =
+        std::min(offer.decode->max_tokens != 0 ? offer.decode->max_tokens : open_answer(prompt),
+                 context - prompt);
     const std::uint32_t blocks = KvPool::blocks_for(prompt + answer);
     KVFERRY_TRY(admission_.take(blocks));
-    auto generation = Generation::create(model_, offer, [this_admission = &admission_, blocks] {
-      this_admission->give_back(blocks);
-    });
+    auto generation = Generation::create(
+        model_, offer, answer,
+        [this_admission = &admission_, blocks] { this_admission->give_back(blocks); });
     if (!generation.ok()) {
       admission_.give_back(blocks);
       return generation.error();
@@ -106,6 +112,15 @@ class Intake : public HandoffHandler {
   std::unique_ptr<Generation>& generation() { return generation_; }
 
  private:
+  // The answer to a client that set it no limit: prompt and answer together get a sequence's share
+  // of the cache, so that such clients leave room for each other.
+  std::uint32_t open_answer(std::uint32_t prompt) const {
+    constexpr std::uint32_t kLeast = 256;
+    const std::uint32_t share =
+        model_.pool->capacity_blocks() / admission_.all_sequences() * kBlockTokens;
+    return share > prompt + kLeast ? share - prompt : kLeast;
+  }
+
   const LoadedModel& model_;
   Admission& admission_;
   TicketBook& tickets_;

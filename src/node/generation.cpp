@@ -1,29 +1,23 @@
 #include "generation.hpp"
 
-#include <chrono>
 #include <utility>
 
 namespace kvferry {
-namespace {
-
-double seconds_since(Deadline::Clock::time_point start) {
-  return std::chrono::duration<double>(Deadline::Clock::now() - start).count();
-}
-
-}  // namespace
 
 Result<std::unique_ptr<Generation>> Generation::create(const LoadedModel& model,
                                                        const wire::Offer& offer,
+                                                       std::uint32_t max_tokens,
                                                        std::function<void()> on_end) {
   KVFERRY_ASSIGN(Sampler sampler,
                  Sampler::create(offer.decode->sampler, offer.decode->sampler_state));
+  wire::DecodeOrder order = *offer.decode;
+  order.max_tokens = max_tokens;
   std::unique_ptr<Generation> generation(
-      new Generation(model, *offer.decode, std::move(sampler), offer.tokens, std::move(on_end)));
+      new Generation(model, std::move(order), std::move(sampler), offer.tokens, std::move(on_end)));
   KvOrigin origin;
   origin.model = offer.identity.fingerprint();
-  origin.path = offer.provenance.path;
-  origin.weights = offer.provenance.weight_format;
-  origin.codec = name_of(static_cast<Profile>(offer.profile));
+  origin.provenance = offer.provenance;
+  origin.provenance.codec_history |= std::uint32_t{1} << offer.profile;
   generation->sequence_->set_origin(std::move(origin));
   return generation;
 }
@@ -65,7 +59,7 @@ void Generation::take_cache(const HandoffReport& report) {
   if (tokens_.size() == prompt_tokens_ && !finished_) {
     return fail(Error(ErrorCode::kProtocol, "the prefill node sent no first token"));
   }
-  decode_started_ = Deadline::Clock::now();
+  decoding_ = Stopwatch();
   if (ended_before_cache_) finish(early_reason_);
 }
 
@@ -90,10 +84,7 @@ void Generation::emit(TokenId token) {
 
   const std::size_t generated = tokens_.size() - prompt_tokens_;
   if (end_token || text_.stopped()) return finish(wire::FinishReason::kStop);
-  if ((order_.max_tokens != 0 && generated >= order_.max_tokens) ||
-      tokens_.size() >= model_.config().context_length) {
-    return finish(wire::FinishReason::kLength);
-  }
+  if (generated >= order_.max_tokens) return finish(wire::FinishReason::kLength);
 }
 
 void Generation::fail(const Error& error) {
@@ -109,7 +100,7 @@ void Generation::finish(wire::FinishReason reason) {
   }
   finished_ = true;
   const std::size_t generated = tokens_.size() - prompt_tokens_;
-  const double seconds = seconds_since(decode_started_);
+  const double seconds = decoding_.seconds();
   wire::Done done;
   done.reason = reason;
   done.text = text_.flush();

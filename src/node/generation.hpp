@@ -9,6 +9,7 @@
 
 #include "kvferry/cache/sequence.hpp"
 #include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/engine/sampler.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/node/loaded_model.hpp"
@@ -21,9 +22,11 @@ namespace kvferry {
 // Not thread-safe: first the hand-off's threads have it, one call at a time, then the decode loop.
 class Generation {
  public:
-  // For an offer with a decode order. `on_end` runs when the generation is destroyed.
+  // For an offer with a decode order. At most `max_tokens` are generated, whatever the order says.
+  // `on_end` runs when the generation is destroyed.
   static Result<std::unique_ptr<Generation>> create(const LoadedModel& model,
                                                     const wire::Offer& offer,
+                                                    std::uint32_t max_tokens,
                                                     std::function<void()> on_end);
   ~Generation();
   Generation(const Generation&) = delete;
@@ -72,7 +75,7 @@ class Generation {
   bool ended_before_cache_ = false;  // the first token was the last one
   wire::FinishReason early_reason_ = wire::FinishReason::kStop;
   bool finished_ = false;
-  Deadline::Clock::time_point decode_started_;
+  Stopwatch decoding_;  // since the cache came
   const std::function<void()> on_end_;
 };
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "kvferry/node/offer.hpp"
 #include "kvferry/transport/loopback.hpp"
 
 namespace kvferry {

@@ -78,8 +78,8 @@ Result<std::vector<TokenId>> LoadedModel::prompt_tokens(const wire::Generate& re
 KvOrigin LoadedModel::origin() const {
   KvOrigin origin;
   origin.model = identity.fingerprint();
-  origin.path = engine->path();
-  origin.weights = weight_format;
+  origin.provenance.path = engine->path();
+  origin.provenance.weight_format = weight_format;
   return origin;
 }
 

@@ -8,24 +8,20 @@
 #include <vector>
 
 #include "kvferry/cache/sequence_adapters.hpp"
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/engine/sampler.hpp"
 #include "kvferry/handoff/session.hpp"
+#include "kvferry/node/first_token.hpp"
 #include "kvferry/node/loaded_model.hpp"
 #include "kvferry/node/offer.hpp"
 #include "kvferry/node/ticket_book.hpp"
 #include "kvferry/transport/tcp.hpp"
 
 #include "cancel_watch.hpp"
+#include "compute_queue.hpp"
 #include "node_server.hpp"
 
 namespace kvferry {
-namespace {
-
-double seconds_since(Deadline::Clock::time_point start) {
-  return std::chrono::duration<double>(Deadline::Clock::now() - start).count();
-}
-
-}  // namespace
 
 class PrefillNode::Impl {
  public:
@@ -104,7 +100,11 @@ class PrefillNode::Impl {
     sequence->set_origin(model_.origin());
     const SequenceSource source(sequence);
 
+    // Nothing is offered before its turn: a prompt that waits takes no place on the decode node.
     const Cancelled cancelled = [&cancellation] { return !cancellation.check().ok(); };
+    auto turn = queue_.enter(cancelled);
+    KVFERRY_TRY(cancellation.check());
+    const auto started = Deadline::Clock::now();
     auto channel = connect_tcp(options_.decode, soon(), cancelled);
     KVFERRY_TRY(cancellation.check());
     if (!channel.ok()) return decode_error(channel.error());
@@ -131,7 +131,8 @@ class PrefillNode::Impl {
     if (!session.ok()) return decode_error(session.error());
     cancellation.set_session(session->get());
     Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session, cancellation,
-                                arrived, done);
+                                *turn, done);
+    done.report.insert(done.report.begin(), {"wait_seconds", seconds_between(arrived, started)});
     cancellation.set_session(nullptr);
     KVFERRY_TRY(cancellation.check());
     if (!handed.ok()) (*session)->cancel(handed.error());
@@ -140,40 +141,35 @@ class PrefillNode::Impl {
 
   Status run_session(Connection& client, const std::vector<TokenId>& prompt, Sampler& sampler,
                      const wire::Ticket& ticket, KvSequence& sequence, SendSession& session,
-                     Cancellation& cancellation, Deadline::Clock::time_point arrived,
-                     wire::Done& done) {
+                     Cancellation& cancellation, ComputeQueue::Turn& turn, wire::Done& done) {
     const auto accepted = session.accepted();
     if (!accepted.ok()) return decode_error(accepted.error());
     KVFERRY_TRY(client.send(wire::MessageType::kTicket, ticket, soon()));
 
-    Deadline::Clock::time_point started;
-    double prefill_seconds = 0;
-    {
-      const std::lock_guard<std::mutex> turn(compute_mutex_);
-      started = Deadline::Clock::now();
-      std::vector<float> logits(model_.config().vocab);
-      PrefillRequest prefill;
-      prefill.tokens = prompt;
-      prefill.chunk_tokens = options_.chunk;
-      prefill.logits = Span<float>(logits);
-      prefill.on_layer = [&](const LayerReady& ready) -> Status {
-        KVFERRY_TRY(cancellation.check());
-        KVFERRY_TRY(ready.fence.wait());
-        return session.publish(ready.layer, ready.begin, ready.end);
-      };
-      KVFERRY_TRY(model_.engine->prefill(prefill, sequence));
-      KVFERRY_ASSIGN(const wire::FirstToken first,
-                     sample_first(sampler, Span<const float>(logits), prompt));
-      KVFERRY_TRY(session.send_first_token(first));
-      prefill_seconds = seconds_since(started);
-    }
+    const Stopwatch prefilling;
+    std::vector<float> logits(model_.config().vocab);
+    PrefillRequest prefill;
+    prefill.tokens = prompt;
+    prefill.chunk_tokens = options_.chunk;
+    prefill.logits = Span<float>(logits);
+    prefill.on_layer = [&](const LayerReady& ready) -> Status {
+      KVFERRY_TRY(cancellation.check());
+      KVFERRY_TRY(ready.fence.wait());
+      return session.publish(ready.layer, ready.begin, ready.end);
+    };
+    KVFERRY_TRY(model_.engine->prefill(prefill, sequence));
+    KVFERRY_ASSIGN(const wire::FirstToken first,
+                   sample_first(sampler, Span<const float>(logits), prompt));
+    KVFERRY_TRY(session.send_first_token(first));
+    const double prefill_seconds = prefilling.seconds();
+    turn.end();
+
     const auto receipt = session.finish();
     if (!receipt.ok()) return decode_error(receipt.error());
     const HandoffReport& report = receipt->report;
     done.reason = wire::FinishReason::kHandedOver;
     done.report = {
         {"prompt_tokens", static_cast<double>(prompt.size())},
-        {"wait_seconds", std::chrono::duration<double>(started - arrived).count()},
         {"prefill_seconds", prefill_seconds},
         {"handoff_seconds", report.total_seconds},
         {"read_seconds", report.read_seconds},
@@ -196,7 +192,7 @@ class PrefillNode::Impl {
   const PrefillNodeOptions options_;
   const NodeLog log_;
   const LoadedModel model_;
-  std::mutex compute_mutex_;                  // one prompt computes at a time
+  ComputeQueue queue_;
   std::unique_ptr<ConnectionServer> server_;  // last: its threads use all of the above
 };
 
@@ -208,7 +204,9 @@ std::string PrefillNode::address() const {
 
 Result<std::unique_ptr<PrefillNode>> PrefillNode::start(const PrefillNodeOptions& options,
                                                         NodeLog log) {
-  KVFERRY_TRY(tcp_connector(options.decode));  // an unusable address is told at once
+  // An unusable address is told at once.
+  KVFERRY_TRY(tcp_connector(options.decode));
+  if (!options.decode_for_clients.empty()) KVFERRY_TRY(tcp_connector(options.decode_for_clients));
   KVFERRY_ASSIGN(std::unique_ptr<Listener> listener, listen(options.server));
   KVFERRY_ASSIGN(LoadedModel model, LoadedModel::load(options.model));
   auto impl = std::make_unique<Impl>(options, std::move(model), std::move(log));

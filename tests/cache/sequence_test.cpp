@@ -93,7 +93,7 @@ TEST_CASE("forks share blocks until one of them writes") {
   auto a = KvSequence::create(pool);
   KvOrigin origin;
   origin.model = 77;
-  origin.path = "cpu";
+  origin.provenance.path = "cpu";
   a->set_origin(origin);
   REQUIRE(append_marked(*a, numbers(0, 70)).ok());
   CHECK(a->fork(71).error().code == ErrorCode::kInvalidArgument);

@@ -103,8 +103,9 @@ TEST_CASE("a session hands a cache over") {
     const std::uint64_t raw = std::uint64_t{1000} * 3 * 2 * kGeometry.row_bytes();
     CHECK(sent->report.raw_bytes == raw);
     CHECK(received->report.raw_bytes == raw);
-    CHECK(sent->report.blocks == 96);
-    CHECK(received->report.blocks == 96);
+    CHECK(sent->report.blocks >= 24);  // when every chunk waited for others to join it
+    CHECK(sent->report.blocks <= 96);  // when none did
+    CHECK(received->report.blocks == sent->report.blocks);
     CHECK(sent->report.payload_bytes == received->report.payload_bytes);
     CHECK(sent->report.wire_bytes > sent->report.payload_bytes);
     CHECK(sent->report.sent_bytes > sent->report.payload_bytes);

@@ -64,7 +64,7 @@ class SmallCache {
   kvferry::wire::Offer offer(kvferry::Profile profile) const {
     std::vector<kvferry::TokenId> ids;
     for (std::uint32_t i = 0; i < tokens_; ++i) ids.push_back(i % 100);
-    kvferry::wire::Provenance provenance;
+    kvferry::Provenance provenance;
     provenance.path = "cpu";
     provenance.weight_format = "f16";
     return kvferry::wire::session_offer(identity(), geometry_, ids, profile, provenance);

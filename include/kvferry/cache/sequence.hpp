@@ -19,26 +19,11 @@
 #include <utility>
 #include <vector>
 
+#include "kvferry/cache/origin.hpp"
 #include "kvferry/cache/pool.hpp"
 #include "kvferry/cache/source_sink.hpp"
 
 namespace kvferry {
-
-// What the content of a cache depends on besides its tokens. Two caches are interchangeable only if
-// their origins and their token ids are equal.
-struct KvOrigin {
-  std::uint64_t model = 0;   // fingerprint of the ModelIdentity; 0 when unknown
-  std::uint32_t slides = 0;  // times that the middle was dropped and positions shifted
-  std::string path;          // that computed it: "cpu", "reference", …
-  std::string weights;       // weight format: "q4_1", …
-  std::string codec;         // profile that it travelled with, empty when computed here
-
-  bool operator==(const KvOrigin& o) const {
-    return model == o.model && slides == o.slides && path == o.path && weights == o.weights &&
-           codec == o.codec;
-  }
-  bool operator!=(const KvOrigin& o) const { return !(*this == o); }
-};
 
 class KvSequence;
 

@@ -1,8 +1,9 @@
-// BlockPlanner: which blocks one source of a hand-off sends, and when each can be.
+// BlockPlanner: which blocks one source of a hand-off sends, of what size, and when each can be.
 #pragma once
 
 #include <algorithm>
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -12,14 +13,37 @@
 #include <vector>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/codec/block.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/handoff/token_ranges.hpp"
 #include "kvferry/wire/messages.hpp"
 
 namespace kvferry {
 
+// Most tokens of a block, for a receiver that takes payloads of `max_payload` bytes and has granted
+// `credit`: two blocks fit into the credit where possible, so that one travels while the other is
+// decoded. kResourceExhausted when not even one token fits.
+inline Result<std::uint32_t> choose_block_tokens(const KvGeometry& geometry, std::uint64_t credit,
+                                                 std::uint32_t max_payload) {
+  const auto size = [&](std::uint32_t tokens) {
+    return wire::kBlockHeadBytes + maximum_encoded_size(geometry, tokens);
+  };
+  const std::uint64_t most = std::min<std::uint64_t>(max_payload, credit);
+  if (size(1) > most) {
+    return Error(ErrorCode::kResourceExhausted,
+                 "the receiver takes " + std::to_string(most) +
+                     " bytes of blocks at a time; one token takes up to " +
+                     std::to_string(size(1)));
+  }
+  std::uint32_t tokens = kMaxBlockTokens;
+  while (tokens > 1 && size(tokens) > std::min<std::uint64_t>(most, credit / 2)) tokens /= 2;
+  return tokens;
+}
+
 // Takes what the compute publishes, from the beginning on, and gives blocks once the receiver has
-// said what it holds already: both planes of each row that was declared, once.
+// said what it holds already: both planes of each row that was declared, once. A block that waits
+// to be taken grows by the rows that follow it, so that small chunks make full blocks whenever the
+// encoder or the receiver is what is waited for.
 class BlockPlanner {
  public:
   // The parts of the offer's coverage that this source declares.
@@ -40,6 +64,7 @@ class BlockPlanner {
     assert(has_block());
     const KvRange block = blocks_.front();
     blocks_.pop_front();
+    ++taken_;
     return block;
   }
 
@@ -48,7 +73,10 @@ class BlockPlanner {
   void mark_sent(const KvRange& block) { rows_left_ -= block.tokens(); }
 
   // Forgets the blocks.
-  void clear() { blocks_.clear(); }
+  void clear() {
+    blocks_.clear();
+    last_.clear();
+  }
 
  private:
   struct Rows {
@@ -57,7 +85,14 @@ class BlockPlanner {
     std::uint32_t end;
   };
 
+  using LayerPlane = std::pair<std::uint32_t, Plane>;
+
   void cut(const Rows& rows);
+  // The block that rows of `plane` were cut into last, while it waits; else nullptr.
+  KvRange* last_waiting(const LayerPlane& plane) {
+    const auto last = last_.find(plane);
+    return last == last_.end() || last->second < taken_ ? nullptr : &blocks_[last->second - taken_];
+  }
   // Of one plane of `rows`, what is to be sent.
   std::vector<TokenRanges::Range> to_send(const Rows& rows, Plane plane) const {
     const std::uint32_t begin = std::max(rows.begin, begin_);
@@ -73,8 +108,10 @@ class BlockPlanner {
   bool started_ = false;
   std::uint32_t begin_ = 0;
   std::uint32_t block_tokens_ = 0;
-  std::map<std::pair<std::uint32_t, Plane>, TokenRanges> held_;
-  std::deque<KvRange> blocks_;
+  std::map<LayerPlane, TokenRanges> held_;
+  std::deque<KvRange> blocks_;  // that wait, the first of them block number taken_
+  std::size_t taken_ = 0;
+  std::map<LayerPlane, std::size_t> last_;  // number of the block that was cut last
   std::uint64_t rows_left_ = 0;
 };
 
@@ -123,9 +160,16 @@ inline void BlockPlanner::start(std::uint32_t begin, const std::vector<wire::Res
 
 inline void BlockPlanner::cut(const Rows& rows) {
   for (const Plane plane : {Plane::kKey, Plane::kValue}) {
+    const LayerPlane layer_plane{rows.layer, plane};
     for (const auto& range : to_send(rows, plane)) {
-      for (std::uint32_t at = range.first; at < range.second;) {
+      std::uint32_t at = range.first;
+      if (KvRange* const last = last_waiting(layer_plane); last != nullptr && last->end == at) {
+        at += std::min(range.second - at, block_tokens_ - last->tokens());
+        last->end = at;
+      }
+      while (at < range.second) {
         const std::uint32_t end = at + std::min(range.second - at, block_tokens_);
+        last_[layer_plane] = taken_ + blocks_.size();
         blocks_.push_back(KvRange{rows.layer, plane, at, end});
         at = end;
       }

@@ -17,6 +17,7 @@
 #include "kvferry/cache/source_sink.hpp"
 #include "kvferry/codec/block.hpp"
 #include "kvferry/core/result.hpp"
+#include "kvferry/core/stopwatch.hpp"
 #include "kvferry/handoff/connection.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/handoff/sender.hpp"

@@ -15,11 +15,11 @@
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/codec/block.hpp"
 #include "kvferry/handoff/block_planner.hpp"
+#include "kvferry/handoff/outgoing_blocks.hpp"
 #include "kvferry/handoff/outgoing_frame.hpp"
 #include "kvferry/handoff/peer_watch.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/handoff/terms.hpp"
-#include "kvferry/wire/digest.hpp"
 #include "kvferry/wire/serialize.hpp"
 
 namespace kvferry {
@@ -86,17 +86,12 @@ class HandoffSender {
   // Of kCommitted.
   const wire::Committed& committed() const { return committed_; }
 
-  std::uint64_t blocks_sent() const { return digest_.blocks(); }
-  std::uint64_t payload_bytes_sent() const { return sent_bytes_; }
+  std::uint64_t blocks_sent() const { return blocks_.sent_blocks(); }
+  std::uint64_t payload_bytes_sent() const { return blocks_.sent_bytes(); }
   // Frames that belonged to another hand-off or epoch.
   std::uint64_t frames_dropped() const { return dropped_; }
 
  private:
-  struct Coded {
-    KvRange range;
-    OutgoingFrame frame;
-  };
-
   HandoffSender(wire::Offer offer, const KvGeometry& geometry, const SenderOptions& options,
                 TimePoint now);
 
@@ -109,16 +104,11 @@ class HandoffSender {
   }
 
   Status handle(const wire::Frame& frame, TimePoint now);
-  Status handle_connection(const wire::Frame& frame, TimePoint now);
   Status handle_accept(Bytes payload);
   Status handle_credit(Bytes payload);
   Status handle_committed(Bytes payload);
-  Status choose_block_tokens();
   bool wants_first_token() const { return offer_.decode.has_value() && options_.sends_first_token; }
-  bool waits_for_credit() const {
-    return state_ == State::kStreaming && !coded_.empty() &&
-           sent_bytes_ + coded_.front().frame.header.payload_bytes > credit_;
-  }
+  bool waits_for_credit() const { return state_ == State::kStreaming && blocks_.wait_for_credit(); }
   bool all_sent() const {
     return state_ == State::kStreaming && planner_.rows_left() == 0 &&
            (!wants_first_token() || first_token_sent_);
@@ -142,17 +132,12 @@ class HandoffSender {
   std::optional<wire::Accept> accept_;
   wire::Committed committed_;
   std::uint32_t block_tokens_ = 0;  // most tokens of a block
-  std::deque<Coded> coded_;
-  std::size_t encoding_ = 0;       // blocks taken and not answered
-  std::size_t pending_bytes_ = 0;  // of coded_
+  OutgoingBlocks blocks_;
 
   std::deque<OutgoingFrame> urgent_;
   std::optional<OutgoingFrame> first_token_;
   bool first_token_given_ = false;
   bool first_token_sent_ = false;
-  std::uint64_t credit_ = 0;
-  std::uint64_t sent_bytes_ = 0;
-  wire::HandoffDigest digest_;
   std::uint64_t dropped_ = 0;
 };
 
@@ -194,8 +179,9 @@ inline HandoffSender::HandoffSender(wire::Offer offer, const KvGeometry& geometr
       options_(options),
       parts_(parts_of(offer_, options.address.source)),
       planner_(parts_),
-      watch_(options.timeouts, now),
-      asked_(now) {
+      watch_(options.timeouts, "receiver", now),
+      asked_(now),
+      blocks_(options.address.source, options.pending_bytes) {
   urgent_.push_back(outgoing(wire::MessageType::kOffer, options_.address, offer_));
 }
 
@@ -214,10 +200,16 @@ inline void HandoffSender::on_malformed(const Error& error) {
 
 inline Status HandoffSender::handle(const wire::Frame& frame, TimePoint now) {
   const wire::FrameAddress& address = frame.header.address;
-  if (address.handoff == 0) return handle_connection(frame, now);
-  if (address.handoff != options_.address.handoff || address.epoch != options_.address.epoch ||
-      address.source != options_.address.source) {
+  const bool of_connection = address.handoff == 0;
+  if (!of_connection &&
+      (address.handoff != options_.address.handoff || address.epoch != options_.address.epoch ||
+       address.source != options_.address.source)) {
     ++dropped_;
+    return {};
+  }
+  if (PeerWatch::concerns(frame.header)) {
+    KVFERRY_TRY(watch_.on_frame(frame, now, urgent_));
+    if (watch_.ended()) fail(of_connection ? while_state(*watch_.ended()) : *watch_.ended());
     return {};
   }
   switch (frame.header.type) {
@@ -227,43 +219,9 @@ inline Status HandoffSender::handle(const wire::Frame& frame, TimePoint now) {
       return handle_credit(frame.payload);
     case wire::MessageType::kCommitted:
       return handle_committed(frame.payload);
-    case wire::MessageType::kError: {
-      KVFERRY_ASSIGN(const wire::ErrorMessage error, wire::parse_error(frame.payload));
-      fail(Error(error.code, "the receiver ended the hand-off: " + error.text));
-      return {};
-    }
-    case wire::MessageType::kCancel: {
-      KVFERRY_ASSIGN(const wire::Cancel cancel, wire::parse_cancel(frame.payload));
-      fail(Error(cancel.code, "the receiver cancelled the hand-off: " + cancel.text));
-      return {};
-    }
     default:
       return Error(ErrorCode::kProtocol, std::string(wire::name_of(frame.header.type)) +
                                              " is not a message to the sender of a hand-off");
-  }
-}
-
-inline Status HandoffSender::handle_connection(const wire::Frame& frame, TimePoint now) {
-  switch (frame.header.type) {
-    case wire::MessageType::kPing: {
-      KVFERRY_ASSIGN(OutgoingFrame pong, PeerWatch::answer(frame.payload, now));
-      if (urgent_.size() < PeerWatch::kMaxWaiting) urgent_.push_back(std::move(pong));
-      return {};
-    }
-    case wire::MessageType::kPong:
-      return {};
-    case wire::MessageType::kError: {
-      KVFERRY_ASSIGN(const wire::ErrorMessage error, wire::parse_error(frame.payload));
-      fail(Error(error.code, "the receiver ended the connection: " + error.text));
-      return {};
-    }
-    case wire::MessageType::kGoodbye:
-      fail(while_state(Error(ErrorCode::kClosed, "the receiver said goodbye")));
-      return {};
-    default:
-      return Error(ErrorCode::kProtocol, std::string(wire::name_of(frame.header.type)) +
-                                             " during a hand-off; one connection serves one at a "
-                                             "time");
   }
 }
 
@@ -272,51 +230,13 @@ inline Status HandoffSender::handle_accept(Bytes payload) {
     return Error(ErrorCode::kProtocol, "a second ACCEPT of one hand-off");
   }
   KVFERRY_ASSIGN(wire::Accept accept, wire::parse_accept(payload));
-  const std::uint32_t tokens = static_cast<std::uint32_t>(offer_.tokens.size());
-  if (accept.held_prefix > tokens) {
-    return Error(ErrorCode::kProtocol, "ACCEPT holds a prefix of " +
-                                           std::to_string(accept.held_prefix) + " of " +
-                                           std::to_string(tokens) + " tokens");
-  }
-  const std::uint32_t begin = first_sent(offer_, accept.held_prefix);
-  if (accept.base_length < begin) {
-    return Error(ErrorCode::kMismatch,
-                 "the receiver's sequence has " + std::to_string(accept.base_length) +
-                     " tokens; what was offered begins at token " + std::to_string(begin));
-  }
-  if (offer_.profile >= 64 || (accept.profiles >> offer_.profile & 1u) == 0) {
-    return Error(ErrorCode::kUnsupported,
-                 "the receiver does not decode profile " +
-                     std::string(name_of(static_cast<Profile>(offer_.profile))));
-  }
-  if (offer_.codebook != 0 && !accept.has_codebook) {
-    return Error(ErrorCode::kUnsupported, "the receiver does not have the codebook of the offer");
-  }
+  KVFERRY_TRY(check_accept(offer_, accept));
+  KVFERRY_ASSIGN(block_tokens_,
+                 choose_block_tokens(geometry_, accept.credit, options_.max_payload));
+  KVFERRY_TRY(blocks_.grant(accept.credit));
+  planner_.start(first_sent(offer_, accept.held_prefix), accept.resume, block_tokens_);
   accept_ = std::move(accept);
-  credit_ = accept_->credit;
-  KVFERRY_TRY(choose_block_tokens());
-  planner_.start(begin, accept_->resume, block_tokens_);
   state_ = State::kStreaming;
-  return {};
-}
-
-// Two blocks fit into the window where possible, so that one travels while the other is decoded.
-inline Status HandoffSender::choose_block_tokens() {
-  const auto size = [this](std::uint32_t tokens) {
-    return wire::kBlockHeadBytes + maximum_encoded_size(geometry_, tokens);
-  };
-  const std::uint64_t most = std::min<std::uint64_t>(options_.max_payload, accept_->credit);
-  if (size(1) > most) {
-    return Error(ErrorCode::kResourceExhausted,
-                 "the receiver takes " + std::to_string(most) +
-                     " bytes of blocks at a time; one token takes up to " +
-                     std::to_string(size(1)));
-  }
-  block_tokens_ = kMaxBlockTokens;
-  while (block_tokens_ > 1 &&
-         size(block_tokens_) > std::min<std::uint64_t>(most, accept_->credit / 2)) {
-    block_tokens_ /= 2;
-  }
   return {};
 }
 
@@ -342,24 +262,21 @@ inline Status HandoffSender::send_first_token(const wire::FirstToken& token) {
 
 inline std::optional<KvRange> HandoffSender::take_block() {
   if (state_ != State::kStreaming || !planner_.has_block()) return std::nullopt;
-  const std::size_t most = maximum_encoded_size(geometry_, block_tokens_);
-  const bool idle = encoding_ == 0 && coded_.empty();
-  if (!idle && pending_bytes_ + (encoding_ + 1) * most > options_.pending_bytes) {
-    return std::nullopt;
-  }
-  ++encoding_;
+  if (!blocks_.has_room(maximum_encoded_size(geometry_, block_tokens_))) return std::nullopt;
+  blocks_.begin_making();
   return planner_.take();
 }
 
 inline void HandoffSender::block_encoded(const KvRange& range, OutgoingFrame block) {
-  --encoding_;
-  if (state_ != State::kStreaming) return;
-  pending_bytes_ += block.header.payload_bytes;
-  coded_.push_back(Coded{range, std::move(block)});
+  if (state_ == State::kStreaming) {
+    blocks_.add(range, std::move(block));
+  } else {
+    blocks_.give_up_making();
+  }
 }
 
 inline void HandoffSender::block_failed(const Error& error) {
-  --encoding_;
+  blocks_.give_up_making();
   if (is_over()) return;
   urgent_.push_back(outgoing_error(options_.address, error));
   fail(error);
@@ -374,18 +291,15 @@ inline std::optional<OutgoingFrame> HandoffSender::take_frame(TimePoint now) {
     frame = std::move(first_token_);
     first_token_.reset();
     first_token_sent_ = true;
-  } else if (state_ == State::kStreaming && !coded_.empty() && !waits_for_credit()) {
-    const KvRange range = coded_.front().range;
-    frame = std::move(coded_.front().frame);
-    coded_.pop_front();
-    pending_bytes_ -= frame->header.payload_bytes;
-    sent_bytes_ += frame->header.payload_bytes;
-    planner_.mark_sent(range);
-    digest_.add(options_.address.source, block_at(range), frame->header.payload_hash);
   } else if (all_sent()) {
     frame = make_end();
     state_ = State::kEnding;
     asked_ = now;
+  } else if (state_ == State::kStreaming) {
+    if (auto block = blocks_.take()) {
+      planner_.mark_sent(block->range);
+      frame = std::move(block->frame);
+    }
   }
   if (frame) watch_.sent(now);
   return frame;
@@ -393,27 +307,21 @@ inline std::optional<OutgoingFrame> HandoffSender::take_frame(TimePoint now) {
 
 inline OutgoingFrame HandoffSender::make_end() {
   return outgoing(wire::MessageType::kEnd, options_.address,
-                  wire::End{digest_.blocks(), sent_bytes_, digest_.value()});
+                  wire::End{blocks_.sent_blocks(), blocks_.sent_bytes(), blocks_.digest()});
 }
 
 inline Status HandoffSender::handle_credit(Bytes payload) {
   if (state_ == State::kOffered) return Error(ErrorCode::kProtocol, "CREDIT before ACCEPT");
   KVFERRY_ASSIGN(const wire::Credit credit, wire::parse_credit(payload));
-  if (credit.total < credit_) {
-    return Error(ErrorCode::kProtocol, "CREDIT of " + std::to_string(credit.total) +
-                                           " bytes takes back what was granted, " +
-                                           std::to_string(credit_));
-  }
-  if (credit.total > credit_) blocked_since_.reset();
-  credit_ = credit.total;
-  return {};
+  if (credit.total > blocks_.credit()) blocked_since_.reset();
+  return blocks_.grant(credit.total);
 }
 
 inline Status HandoffSender::handle_committed(Bytes payload) {
   if (state_ != State::kEnding) return Error(ErrorCode::kProtocol, "COMMITTED before END");
   KVFERRY_ASSIGN(committed_, wire::parse_committed(payload));
   const bool only_source = parts_.size() == offer_.coverage.size();
-  if (only_source && committed_.digest != digest_.value()) {
+  if (only_source && committed_.digest != blocks_.digest()) {
     return Error(ErrorCode::kChecksum,
                  "the receiver committed other blocks than were sent: the digests differ");
   }
@@ -434,7 +342,7 @@ inline void HandoffSender::on_tick(TimePoint now) {
   const auto waited = now - asked_;
   std::optional<Error> late;
   if (watch_.is_silent(now)) {
-    late = while_state(watch_.silence_error("receiver"));
+    late = while_state(watch_.silence_error());
   } else if (state_ == State::kOffered && waited >= timeouts.accept) {
     late = Error(ErrorCode::kTimeout, "the receiver did not answer the offer in time");
   } else if (blocked_since_ && now - *blocked_since_ >= timeouts.stall) {
@@ -465,9 +373,8 @@ inline void HandoffSender::finish_with(State state, std::optional<Error> error) 
   state_ = state;
   error_ = std::move(error);
   planner_.clear();
-  coded_.clear();
+  blocks_.clear();
   first_token_.reset();
-  pending_bytes_ = 0;
 }
 
 // After END the receiver may have committed without our knowing.

@@ -16,10 +16,6 @@ namespace kvferry {
 constexpr std::chrono::milliseconds kTick{50};
 constexpr std::chrono::milliseconds kFarewell{2000};
 
-inline double seconds_between(TimePoint begin, TimePoint end) {
-  return std::chrono::duration<double>(end - begin).count();
-}
-
 // Whether a receive failed because the connection is gone, and not because of what came.
 inline bool is_broken(ErrorCode code) {
   return code == ErrorCode::kClosed || code == ErrorCode::kIo || code == ErrorCode::kIncomplete;

@@ -1,4 +1,4 @@
-// HandoffTerms: what the receiver of an offer answers, and whether offer and cache fit.
+// HandoffTerms: what the receiver of an offer answers, and whether offer, cache and answer fit.
 #pragma once
 
 #include <algorithm>
@@ -60,6 +60,32 @@ inline Status compare_shape(const KvGeometry& sink, const wire::Offer& offer) {
     }
   }
   return detail::compare_rope(sink.rope, offer.rope);
+}
+
+// Whether this end can send what it offered on the terms of the answer. kProtocol when the answer
+// contradicts the offer or itself, kMismatch when it leaves a hole before what is sent,
+// kUnsupported when the receiver cannot decode it.
+inline Status check_accept(const wire::Offer& offer, const wire::Accept& accept) {
+  if (accept.held_prefix > offer.tokens.size()) {
+    return Error(ErrorCode::kProtocol, "ACCEPT holds a prefix of " +
+                                           std::to_string(accept.held_prefix) + " of " +
+                                           std::to_string(offer.tokens.size()) + " tokens");
+  }
+  const std::uint32_t begin = first_sent(offer, accept.held_prefix);
+  if (accept.base_length < begin) {
+    return Error(ErrorCode::kMismatch,
+                 "the receiver's sequence has " + std::to_string(accept.base_length) +
+                     " tokens; what was offered begins at token " + std::to_string(begin));
+  }
+  if (offer.profile >= 64 || (accept.profiles >> offer.profile & 1u) == 0) {
+    return Error(ErrorCode::kUnsupported,
+                 "the receiver does not decode profile " +
+                     std::string(name_of(static_cast<Profile>(offer.profile))));
+  }
+  if (offer.codebook != 0 && !accept.has_codebook) {
+    return Error(ErrorCode::kUnsupported, "the receiver does not have the codebook of the offer");
+  }
+  return {};
 }
 
 // The import that `terms` lead to. kInvalidArgument when they contradict the offer or themselves.

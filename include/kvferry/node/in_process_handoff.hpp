@@ -10,7 +10,6 @@
 #include "kvferry/core/result.hpp"
 #include "kvferry/handoff/session.hpp"
 #include "kvferry/node/loaded_model.hpp"
-#include "kvferry/node/offer.hpp"
 
 namespace kvferry {
 

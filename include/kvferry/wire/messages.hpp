@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/cache/origin.hpp"
 #include "kvferry/cache/source_sink.hpp"
 #include "kvferry/codec/block.hpp"
 #include "kvferry/core/error.hpp"
@@ -111,15 +112,6 @@ struct CoveragePart {
   std::uint32_t end_layer = 0;
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
-};
-
-// How the rows came to be: two caches of one text are only equal when this is equal too.
-struct Provenance {
-  std::string path;           // compute path, "cpu", "reference", "ampere-int8", …
-  std::string weight_format;  // of the matrices, "q4_1", …
-  std::uint32_t codec_history =
-      0;  // bit per codec profile that the rows went through since computed
-  std::int32_t position_offset = 0;  // added to the positions that the rows were computed at
 };
 
 // What the receiver does once the cache is committed.
@@ -225,7 +217,7 @@ struct Generate {
   std::vector<TokenId> token_ids;
   std::vector<ChatMessage> messages;  // put into the model's own chat template
   SamplerParams sampler;
-  std::uint32_t max_tokens = 0;  // 0 = as many as the context allows
+  std::uint32_t max_tokens = 0;  // 0 = as many as there is room for
   bool ignore_eos = false;
   std::vector<std::string> stop;
 };

@@ -352,5 +352,26 @@ Value item_at(const Value& value, std::int64_t index) {
   return Value();
 }
 
+Result<Value> call_function(const std::string& name, const Arguments& arguments) {
+  if (name == "dict") return Value::make_mapping(arguments.named);
+  if (name == "range") {
+    std::int64_t bounds[3] = {0, 0, 1};
+    const std::size_t count = arguments.positional.size();
+    for (std::size_t i = 0; i < count && i < 3; ++i) {
+      const auto* integer = arguments.positional[i].get<std::int64_t>();
+      if (integer == nullptr) return unsupported("a range whose bounds are no integers");
+      bounds[count == 1 ? 1 : i] = *integer;
+    }
+    std::vector<Value> items;
+    if (bounds[2] == 0) return unsupported("a range of step 0");
+    for (std::int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1];) {
+      items.emplace_back(i);
+      if (items.size() > kMaxItems || __builtin_add_overflow(i, bounds[2], &i)) break;
+    }
+    return Value::make_list(std::move(items));
+  }
+  return unsupported("the function " + quoted(name, 40));
+}
+
 }  // namespace jinja
 }  // namespace kvferry

@@ -1,4 +1,4 @@
-// Filters, tests and methods of Jinja that chat templates use.
+// Filters, tests, methods and functions of Jinja that chat templates use.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +32,9 @@ Result<bool> apply_test(const std::string& name, const Value& value, const Argum
 
 // value.name(arguments), of texts and mappings.
 Result<Value> call_method(const std::string& name, const Value& value, const Arguments& arguments);
+
+// name(arguments), of functions that need nothing of the template that runs.
+Result<Value> call_function(const std::string& name, const Arguments& arguments);
 
 // value[begin:end:step] of texts (in characters) and lists; nullptr for a bound that is left out.
 Result<Value> slice(const Value& value, const std::int64_t* begin, const std::int64_t* end,

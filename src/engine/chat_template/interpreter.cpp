@@ -1,8 +1,8 @@
 #include "interpreter.hpp"
 
-#include <limits>
-
 #include "kvferry/core/quoted.hpp"
+
+#include "operators.hpp"
 
 namespace kvferry {
 namespace jinja {
@@ -32,54 +32,6 @@ Result<Value> loop_variable(std::size_t index, const std::vector<Value>& items) 
                               {"length", number(count)},
                               {"previtem", index > 0 ? items[index - 1] : Value()},
                               {"nextitem", index + 1 < count ? items[index + 1] : Value()}});
-}
-
-// Python's // and %, which round down.
-Result<Value> divide(const std::string& name, std::int64_t a, std::int64_t b) {
-  if (b == 0) return unsupported("a division by 0");
-  if (b == -1) {  // where C++ may overflow
-    if (name == "%") return Value(std::int64_t{0});
-    if (a == std::numeric_limits<std::int64_t>::min())
-      return unsupported("a number beyond 64 bits");
-    return Value(-a);
-  }
-  const std::int64_t remainder = a % b;
-  const bool adjust = remainder != 0 && (remainder < 0) != (b < 0);
-  if (name == "%") return Value(adjust ? remainder + b : remainder);
-  return Value(a / b - (adjust ? 1 : 0));
-}
-
-Result<Value> arithmetic(const std::string& name, std::int64_t a, std::int64_t b) {
-  if (name == "//" || name == "%") return divide(name, a, b);
-  std::int64_t result = 0;
-  bool overflow = false;
-  if (name == "+") {
-    overflow = __builtin_add_overflow(a, b, &result);
-  } else if (name == "-") {
-    overflow = __builtin_sub_overflow(a, b, &result);
-  } else if (name == "*") {
-    overflow = __builtin_mul_overflow(a, b, &result);
-  } else if (name == "<") {
-    return Value(a < b);
-  } else if (name == "<=") {
-    return Value(a <= b);
-  } else if (name == ">") {
-    return Value(a > b);
-  } else if (name == ">=") {
-    return Value(a >= b);
-  } else {
-    return unsupported("the operator " + quoted(name) + " of integers");
-  }
-  if (overflow) return unsupported("a number beyond 64 bits");
-  return Value(result);
-}
-
-Result<Value> concatenate(Text left, const Text& right) {
-  if (left.size() > kMaxTemplateText || right.size() > kMaxTemplateText - left.size()) {
-    return Error(ErrorCode::kResourceExhausted, "a text of too many bytes");
-  }
-  left.append(right);
-  return Value(std::move(left));
 }
 
 // Adds where in the template an error came up; the innermost expression names it.
@@ -281,7 +233,7 @@ Result<Value> Interpreter::compute(const Expression& e) {
       KVFERRY_ASSIGN(const Value value, evaluate(*e.operands[0]));
       const auto* integer = value.get<std::int64_t>();
       if (integer == nullptr) return unsupported(std::string("minus ") + value.kind());
-      return arithmetic("-", 0, *integer);
+      return apply_operator("-", Value(std::int64_t{0}), value);
     }
     case ExpressionKind::kBinary:
       return binary(e);
@@ -297,41 +249,11 @@ Result<Value> Interpreter::compute(const Expression& e) {
 
 Result<Value> Interpreter::binary(const Expression& e) {
   KVFERRY_ASSIGN(const Value left, evaluate(*e.operands[0]));
-  const std::string& name = e.name;
-  if (name == "and" || name == "or") {
-    return left.truth() == (name == "or") ? Result<Value>(left) : evaluate(*e.operands[1]);
+  if (e.name == "and" || e.name == "or") {
+    return left.truth() == (e.name == "or") ? Result<Value>(left) : evaluate(*e.operands[1]);
   }
   KVFERRY_ASSIGN(const Value right, evaluate(*e.operands[1]));
-  if (name == "==" || name == "!=") {
-    KVFERRY_ASSIGN(const bool same, equal(left, right));
-    return Value(same == (name == "=="));
-  }
-  if (name == "in" || name == "not in") {
-    Arguments container;
-    container.positional.push_back(right);
-    KVFERRY_ASSIGN(const bool inside, apply_test("in", left, container));
-    return Value(inside == (name == "in"));
-  }
-  if (name == "~") {
-    KVFERRY_ASSIGN(Text first, to_text(left));
-    KVFERRY_ASSIGN(const Text second, to_text(right));
-    return concatenate(std::move(first), second);
-  }
-  const auto* a = left.get<std::int64_t>();
-  const auto* b = right.get<std::int64_t>();
-  if (a != nullptr && b != nullptr) return arithmetic(name, *a, *b);
-  const auto* s = left.get<Text>();
-  const auto* t = right.get<Text>();
-  if (name == "+" && s != nullptr && t != nullptr) return concatenate(*s, *t);
-  const List* l = left.list();
-  const List* m = right.list();
-  if (name == "+" && l != nullptr && m != nullptr) {
-    std::vector<Value> items = l->items;
-    items.insert(items.end(), m->items.begin(), m->items.end());
-    return Value::make_list(std::move(items));
-  }
-  return unsupported("the operator " + quoted(name) + " of " + left.kind() + " and " +
-                     right.kind());
+  return apply_operator(e.name, left, right);
 }
 
 Result<Value> Interpreter::make_mapping(const Expression& e) {
@@ -411,12 +333,12 @@ Result<Value> Interpreter::call(const Expression& e) {
   KVFERRY_ASSIGN(const Arguments arguments, arguments_of(e, 1));
   if (const auto* macro = function.get<const Statement*>()) return call_macro(**macro, arguments);
   if (callee.kind == ExpressionKind::kName && function.is_undefined()) {
-    return call_function(callee.name, arguments);
+    return call_global(callee.name, arguments);
   }
   return unsupported(std::string("a call of ") + function.kind());
 }
 
-Result<Value> Interpreter::call_function(const std::string& name, const Arguments& arguments) {
+Result<Value> Interpreter::call_global(const std::string& name, const Arguments& arguments) {
   if (name == "raise_exception") {
     const Value* given = arguments.get(0, "message");
     KVFERRY_ASSIGN(const Text text, to_text(given == nullptr ? Value() : *given));
@@ -428,24 +350,7 @@ Result<Value> Interpreter::call_function(const std::string& name, const Argument
     namespaces_.emplace_back(arguments.named.begin(), arguments.named.end());
     return Value(NamespaceRef{namespaces_.size() - 1});
   }
-  if (name == "dict") return Value::make_mapping(arguments.named);
-  if (name == "range") {
-    std::int64_t bounds[3] = {0, 0, 1};
-    const std::size_t count = arguments.positional.size();
-    for (std::size_t i = 0; i < count && i < 3; ++i) {
-      const auto* integer = arguments.positional[i].get<std::int64_t>();
-      if (integer == nullptr) return unsupported("a range whose bounds are no integers");
-      bounds[count == 1 ? 1 : i] = *integer;
-    }
-    std::vector<Value> items;
-    if (bounds[2] == 0) return unsupported("a range of step 0");
-    for (std::int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1];) {
-      items.emplace_back(i);
-      if (items.size() > kMaxItems || __builtin_add_overflow(i, bounds[2], &i)) break;
-    }
-    return Value::make_list(std::move(items));
-  }
-  return unsupported("the function " + quoted(name, 40));
+  return call_function(name, arguments);
 }
 
 Result<Value> Interpreter::call_macro(const Statement& macro, const Arguments& arguments) {

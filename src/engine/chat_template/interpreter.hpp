@@ -49,7 +49,7 @@ class Interpreter {
   Result<Value> item(const Expression& expression);
   Result<Value> slice_of(const Expression& expression);
   Result<Value> call(const Expression& expression);
-  Result<Value> call_function(const std::string& name, const Arguments& arguments);
+  Result<Value> call_global(const std::string& name, const Arguments& arguments);
   Result<Value> call_macro(const Statement& macro, const Arguments& arguments);
   Result<Value> make_mapping(const Expression& expression);
   // The operands from `first` on, and the keywords.
