@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/codec/rotation.hpp"
@@ -43,11 +44,15 @@ struct RowKernels {
                        std::size_t channels, std::int16_t* tile);
 };
 
-// The table for this processor.
+// The best table for this processor. The environment's KVFERRY_ISA, where it is the name of one,
+// chooses another.
 const RowKernels& row_kernels();
 
-// By name: the portable one works everywhere, the others are null where build or processor lacks
-// the instructions.
+// Every table that this processor can use; the portable one first.
+std::vector<const RowKernels*> available_row_kernels();
+
+// Of the build; null without the instructions.
 const RowKernels* portable_row_kernels();
+const RowKernels* avx2_row_kernels();
 
 }  // namespace kvferry

@@ -116,17 +116,18 @@ void dequantise(const std::int16_t* quantised, const float* steps, const float* 
     row[i] = static_cast<float>(quantised[i]) * steps[i] + means[i];
 }
 
-void tile_to_runs(const std::int16_t* tile, std::size_t tokens, std::size_t channels,
-                  const std::size_t* begins, std::int16_t* values) {
-  for (std::size_t c = 0; c < channels; ++c) {
+// From channel `first` on.
+void tile_to_runs_from(std::size_t first, const std::int16_t* tile, std::size_t tokens,
+                       std::size_t channels, const std::size_t* begins, std::int16_t* values) {
+  for (std::size_t c = first; c < channels; ++c) {
     std::int16_t* run = values + begins[c];
     for (std::size_t t = 0; t < tokens; ++t) run[t] = tile[t * channels + c];
   }
 }
 
-void runs_to_tile(const std::int16_t* values, const std::size_t* begins, std::size_t tokens,
-                  std::size_t channels, std::int16_t* tile) {
-  for (std::size_t c = 0; c < channels; ++c) {
+void runs_to_tile_from(std::size_t first, const std::int16_t* values, const std::size_t* begins,
+                       std::size_t tokens, std::size_t channels, std::int16_t* tile) {
+  for (std::size_t c = first; c < channels; ++c) {
     const std::int16_t* run = values + begins[c];
     for (std::size_t t = 0; t < tokens; ++t) tile[t * channels + c] = run[t];
   }
