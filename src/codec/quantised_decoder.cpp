@@ -128,21 +128,9 @@ Status QuantisedDecoder::read(std::uint32_t id, std::size_t count, std::int16_t*
                      "the raw bits of " + std::to_string(count) + " values are not there");
   }
   symbols_.resize(std::max(symbols_.size(), count + 1));
-  reader_.read_segment(tans_table(meaning.table), symbols_.data(), count);
-  if (meaning.raw_bits == 0) {
-    for (std::size_t i = 0; i < count; ++i) values[i] = symbols_[i];
-  } else {
-    const std::int32_t half = (1 << meaning.raw_bits) / 2;
-    for (std::size_t i = 0; i < count; ++i)
-      values[i] = static_cast<std::int16_t>(symbols_[i] * (1 << meaning.raw_bits) - half);
-    for (std::uint32_t bit = 0; bit < meaning.raw_bits; ++bit) {
-      const std::uint8_t* bits = raw_.data() + raw_used_;
-      for (std::size_t i = 0; i < count; ++i) {
-        values[i] = static_cast<std::int16_t>(values[i] + ((bits[i / 8] >> (i % 8) & 1) << bit));
-      }
-      raw_used_ += plane;
-    }
-  }
+  reader_.read_segment(tans_tables()[meaning.table], symbols_.data(), count);
+  row_kernels().widen(symbols_.data(), count, meaning.raw_bits, raw_.data() + raw_used_, values);
+  raw_used_ += meaning.raw_bits * plane;
   for (; escape_.index < read_count_ + count;) {
     values[escape_.index - read_count_] = escape_.value;
     KVFERRY_TRY(next_escape());

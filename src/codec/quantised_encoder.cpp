@@ -35,6 +35,9 @@ std::int32_t profile_step(Profile profile) {
 // Without a codebook: the step in relation to the standard deviation of a block's values.
 constexpr std::int32_t kNeutralStep = -12;
 
+// The kernels stop up to that many values before one that a table does not hold.
+constexpr std::size_t kScalarValues = 32;
+
 constexpr std::uint16_t kHalfInfinity = 0x7c00;
 
 }  // namespace
@@ -201,53 +204,58 @@ void QuantisedEncoder::choose_ids(const CodebookPlane* plane) {
 
 // Appends the segment's symbols, raw bits and escapes.
 void QuantisedEncoder::prepare(std::uint32_t id, const std::int16_t* values, std::size_t count) {
+  const RowKernels& kernels = row_kernels();
   const IdMeaning meaning = meaning_of(id);
-  const TansTable& table = tans_table(meaning.table);
+  const TansTable& table = tans_tables()[meaning.table];
   const std::int32_t half = (1 << meaning.raw_bits) / 2;
-  const std::size_t index = coded_count_;
-  coded_count_ += count;
   for (std::uint32_t bit = 0; bit < meaning.raw_bits; ++bit) {
     const std::size_t begin = raw_.size();
-    raw_.resize(begin + (count + 7) / 8, 0);
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto set = static_cast<std::uint32_t>((values[i] + half) >> bit) & 1u;
-      raw_[begin + i / 8] = static_cast<std::uint8_t>(raw_[begin + i / 8] | set << (i % 8));
-    }
+    raw_.resize(begin + (count + 7) / 8);
+    kernels.take_bits(values, count, half, bit, raw_.data() + begin);
   }
   const std::size_t begin = symbols_.size();
-  symbols_.resize(begin + symbols_of(table, count));
-  std::uint8_t* symbol = symbols_.data() + begin;
-  const auto kept = [&](std::size_t i) { return (values[i] + half) >> meaning.raw_bits; };
-  const auto escape = [&](std::size_t i) { escapes_.push_back({index + i, values[i]}); };
-  if (!table.paired) {
-    for (std::size_t i = 0; i < count; ++i) {
-      std::int32_t v = kept(i);
-      if (!table.holds(v)) {
-        escape(i);
-        v = 0;
-      }
-      *symbol++ = static_cast<std::uint8_t>(v + table.most);
+  const std::size_t symbol_count = symbols_of(table, count);
+  symbols_.resize(begin + symbol_count);
+  std::uint8_t* symbols = symbols_.data() + begin;
+  const auto escape = [this, values](std::size_t i) {
+    escapes_.push_back({coded_count_ + i, values[i]});
+  };
+  // The kernels stop before what the table does not hold.
+  std::size_t done = 0;
+  while (!table.paired && done < count) {
+    done += kernels.symbols_of_values(values + done, count - done, meaning.raw_bits, table.most,
+                                      symbols + done);
+    const std::size_t end = std::min(done + kScalarValues, count);
+    for (; done < end; ++done) {
+      const std::int32_t kept = (values[done] + half) >> meaning.raw_bits;
+      if (!table.holds(kept)) escape(done);
+      symbols[done] = static_cast<std::uint8_t>((table.holds(kept) ? kept : 0) + table.most);
     }
-  } else {
-    for (std::size_t i = 0; i < count; i += 2) {
-      std::int32_t a = values[i];
-      std::int32_t b = i + 1 < count ? values[i + 1] : 0;
+  }
+  while (table.paired && done < symbol_count) {
+    done += kernels.symbols_of_pairs(values + 2 * done, count / 2 - done, table.most,
+                                     table.most_sum, symbols + done);
+    const std::size_t end = std::min(done + kScalarValues / 2, symbol_count);
+    for (; done < end; ++done) {
+      std::int32_t a = values[2 * done];
+      std::int32_t b = 2 * done + 1 < count ? values[2 * done + 1] : 0;
       if (!table.holds(a, b)) {
         // The larger one escapes, and the other one where it alone is too large as well.
         const bool first = std::abs(a) >= std::abs(b);
         if (first || !table.holds(a)) {
-          escape(i);
+          escape(2 * done);
           a = 0;
         }
         if (!first || !table.holds(b)) {
-          escape(i + 1);
+          escape(2 * done + 1);
           b = 0;
         }
       }
-      *symbol++ = static_cast<std::uint8_t>((a + table.most) * table.width + b + table.most);
+      symbols[done] = static_cast<std::uint8_t>((a + table.most) * table.width + b + table.most);
     }
   }
-  prepared_.push_back({meaning.table, begin, symbols_.size() - begin});
+  prepared_.push_back({meaning.table, begin, symbol_count});
+  coded_count_ += count;
 }
 
 void QuantisedEncoder::prepare_block() {
@@ -280,7 +288,7 @@ bool QuantisedEncoder::write(Bytes first_row, MutableBytes out, BlockSize& size)
   writer_.start(lanes, symbols_.size(), prepared_.size());
   for (std::size_t i = prepared_.size(); i > 0; --i) {
     const Prepared& p = prepared_[i - 1];
-    writer_.write_segment(tans_table(p.table), symbols_.data() + p.begin, p.count);
+    writer_.write_segment(tans_tables()[p.table], symbols_.data() + p.begin, p.count);
   }
   writer_.finish();
 

@@ -45,13 +45,29 @@ void runs_to_tile(const std::int16_t* values, const std::size_t* begins, std::si
                   std::size_t channels, std::int16_t* tile) {
   runs_to_tile_from(0, values, begins, tokens, channels, tile);
 }
+void widen(const std::int8_t* kept, std::size_t count, std::uint32_t raw_bits,
+           const std::uint8_t* planes, std::int16_t* values) {
+  widen_from(0, kept, count, raw_bits, planes, values);
+}
 
 }  // namespace
 
 const RowKernels* portable_row_kernels() {
-  static constexpr RowKernels kKernels = {"portable",   load,        store,    rotate,
-                                          add,          add_squares, quantise, dequantise,
-                                          tile_to_runs, runs_to_tile};
+  static constexpr RowKernels kKernels = {"portable",
+                                          load,
+                                          store,
+                                          rotate,
+                                          add,
+                                          add_squares,
+                                          quantise,
+                                          dequantise,
+                                          tile_to_runs,
+                                          runs_to_tile,
+                                          count_magnitudes,
+                                          symbols_of_values,
+                                          symbols_of_pairs,
+                                          take_bits,
+                                          widen};
   return &kKernels;
 }
 
