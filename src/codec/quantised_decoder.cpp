@@ -40,10 +40,8 @@ Status QuantisedDecoder::parse(const BlockHeader& header, Bytes block) {
   const std::size_t step_offset = in.offset();
   step_ = static_cast<std::int16_t>(in.u16());
   flags_ = in.u8();
-  if ((flags_ & kHasIds) != 0) {
-    id_of_ids_ = in.u8();
-    id_bias_ = static_cast<std::int8_t>(in.u8());
-  }
+  if (tokens_ != 0) id_bias_ = static_cast<std::int8_t>(in.u8());
+  if ((flags_ & kHasIds) != 0) id_of_ids_ = in.u8();
   if ((flags_ & kHasMeans) != 0) id_of_means_ = in.u8();
   if (!in.ok()) return malformed(block.size(), "ends inside the step and the flags");
   if (step_ < -kMaxBlockStep || step_ > kMaxBlockStep)
@@ -128,21 +126,9 @@ Status QuantisedDecoder::read(std::uint32_t id, std::size_t count, std::int16_t*
                      "the raw bits of " + std::to_string(count) + " values are not there");
   }
   symbols_.resize(std::max(symbols_.size(), count + 1));
-  reader_.read_segment(tans_table(meaning.table), symbols_.data(), count);
-  if (meaning.raw_bits == 0) {
-    for (std::size_t i = 0; i < count; ++i) values[i] = symbols_[i];
-  } else {
-    const std::int32_t half = (1 << meaning.raw_bits) / 2;
-    for (std::size_t i = 0; i < count; ++i)
-      values[i] = static_cast<std::int16_t>(symbols_[i] * (1 << meaning.raw_bits) - half);
-    for (std::uint32_t bit = 0; bit < meaning.raw_bits; ++bit) {
-      const std::uint8_t* bits = raw_.data() + raw_used_;
-      for (std::size_t i = 0; i < count; ++i) {
-        values[i] = static_cast<std::int16_t>(values[i] + ((bits[i / 8] >> (i % 8) & 1) << bit));
-      }
-      raw_used_ += plane;
-    }
-  }
+  reader_.read_segment(tans_tables()[meaning.table], symbols_.data(), count);
+  row_kernels().widen(symbols_.data(), count, meaning.raw_bits, raw_.data() + raw_used_, values);
+  raw_used_ += meaning.raw_bits * plane;
   for (; escape_.index < read_count_ + count;) {
     values[escape_.index - read_count_] = escape_.value;
     KVFERRY_TRY(next_escape());
@@ -154,17 +140,15 @@ Status QuantisedDecoder::read(std::uint32_t id, std::size_t count, std::int16_t*
 // Ids and means.
 Status QuantisedDecoder::read_side(const CodebookPlane* plane) {
   expected_ids(steps_, plane, channels_, ids_);
-  differences_.resize(channels_);
-  if ((flags_ & kHasIds) != 0) {
-    KVFERRY_TRY(read(id_of_ids_, channels_, differences_.data()));
-    for (std::size_t c = 0; c < channels_; ++c) {
-      const std::int32_t id = ids_[c] + id_bias_ + differences_[c];
-      if (id < 0 || id >= static_cast<std::int32_t>(kIds)) {
-        return malformed(streams_offset_,
-                         "table id " + std::to_string(id) + " of channel " + std::to_string(c));
-      }
-      ids_[c] = static_cast<std::uint8_t>(id);
+  differences_.assign(channels_, 0);
+  if ((flags_ & kHasIds) != 0) KVFERRY_TRY(read(id_of_ids_, channels_, differences_.data()));
+  for (std::size_t c = 0; c < channels_; ++c) {
+    const std::int32_t id = ids_[c] + id_bias_ + differences_[c];
+    if (id < 0 || id >= static_cast<std::int32_t>(kIds)) {
+      return malformed(streams_offset_,
+                       "table id " + std::to_string(id) + " of channel " + std::to_string(c));
     }
+    ids_[c] = static_cast<std::uint8_t>(id);
   }
   means_.resize(channels_);
   for (std::size_t c = 0; c < channels_; ++c) means_[c] = codebook_mean(plane, c);

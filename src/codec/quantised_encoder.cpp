@@ -35,6 +35,9 @@ std::int32_t profile_step(Profile profile) {
 // Without a codebook: the step in relation to the standard deviation of a block's values.
 constexpr std::int32_t kNeutralStep = -12;
 
+// The kernels stop up to that many values before one that a table does not hold.
+constexpr std::size_t kScalarValues = 32;
+
 constexpr std::uint16_t kHalfInfinity = 0x7c00;
 
 }  // namespace
@@ -89,15 +92,20 @@ bool QuantisedEncoder::choose_step(const BlockSpec& spec, const CodebookPlane* p
     kernels.add_squares(values_.data() + t * channels_, means_.data(), channels_, squares.data());
   }
   double sum = 0;
-  for (const float s : squares) sum += static_cast<double>(s);
+  double mean_sum = 0;
+  for (std::size_t c = 0; c < channels_; ++c) {
+    sum += static_cast<double>(squares[c]);
+    mean_sum += static_cast<double>(means_[c]) * static_cast<double>(means_[c]);
+  }
   const auto free = static_cast<double>(about_mean ? tokens_ - 1 : tokens_);
-  const double mean_square = sum / (free * static_cast<double>(channels_));
+  double mean_square = sum / (free * static_cast<double>(channels_));
   if (!(mean_square < 1e30)) return false;
-  // One token of K: about a quarter of its energy is not the mean's.
-  const double about = plane_ == Plane::kKey && tokens_ == 1 ? mean_square / 4 : mean_square;
-  // The root by its logarithm: halving that of the square.
-  if (about > 1e-30) {
-    step_ += kNeutralStep + log2_eighths(static_cast<float>(std::sqrt(about)));
+  // One token of K: about a quarter of its energy is not the mean's. Equal tokens: their K of the
+  // first layer has no spread at all.
+  if (plane_ == Plane::kKey && tokens_ == 1) mean_square /= 4;
+  mean_square = std::max(mean_square, mean_sum / (256 * static_cast<double>(channels_)));
+  if (mean_square > 1e-30) {
+    step_ += kNeutralStep + log2_eighths(static_cast<float>(std::sqrt(mean_square)));
   } else {
     step_ = -kMaxBlockStep;
   }
@@ -158,96 +166,115 @@ bool QuantisedEncoder::quantise() {
   return true;
 }
 
+void QuantisedEncoder::count(std::size_t channel) {
+  const std::int16_t* run = runs_.data() + channel * tokens_;
+  for (std::uint32_t token_class = 0; token_class <= kMaxTokenClass; ++token_class) {
+    counts_.add(run, class_counts_[token_class], token_class);
+    run += class_counts_[token_class];
+  }
+}
+
+// Each channel's own id, as a difference to the expected one, or the expected ones where the
+// differences take more than they save.
 void QuantisedEncoder::choose_ids(const CodebookPlane* plane) {
   expected_ids(steps_, plane, channels_, expected_ids_);
   ids_.resize(channels_);
   std::uint64_t bits = 0;
   std::uint64_t expected_bits = 0;
+  std::int32_t sum = 0;
   for (std::size_t c = 0; c < channels_; ++c) {
     counts_.clear();
-    const std::int16_t* run = runs_.data() + c * tokens_;
-    for (std::uint32_t token_class = 0; token_class <= kMaxTokenClass; ++token_class) {
-      counts_.add(run, class_counts_[token_class], token_class);
-      run += class_counts_[token_class];
-    }
+    count(c);
     std::uint64_t channel_bits = 0;
     ids_[c] = counts_.best_id(channel_bits);
     bits += channel_bits;
     expected_bits += counts_.bits_of(expected_ids_[c]);
+    sum += ids_[c] - expected_ids_[c];
+  }
+  std::int32_t expected_bias = 0;
+  if (plane == nullptr && tokens_ < kMeanTokens && tokens_ * channels_ <= kMaxRowValues) {
+    // Nothing is expected: one id for all channels.
+    counts_.clear();
+    for (std::size_t c = 0; c < channels_; ++c) count(c);
+    expected_bias = counts_.best_id(expected_bits);
   }
 
-  std::int32_t sum = 0;
-  for (std::size_t c = 0; c < channels_; ++c) sum += ids_[c] - expected_ids_[c];
   id_bias_ = static_cast<std::int8_t>(sum / static_cast<std::int32_t>(channels_));
   id_differences_.resize(channels_);
-  for (std::size_t c = 0; c < channels_; ++c) {
+  for (std::size_t c = 0; c < channels_; ++c)
     id_differences_[c] = static_cast<std::int16_t>(ids_[c] - expected_ids_[c] - id_bias_);
-  }
-  counts_.clear();
-  counts_.add(id_differences_.data(), channels_, 0);
   std::uint64_t side_bits = 0;
-  id_of_ids_ = counts_.best_id(side_bits);
+  id_of_ids_ = id_of(id_differences_, side_bits);
   if (bits + side_bits < expected_bits) {
     flags_ |= kHasIds;
   } else {
-    ids_ = expected_ids_;
+    id_bias_ = static_cast<std::int8_t>(expected_bias);
+    for (std::size_t c = 0; c < channels_; ++c)
+      ids_[c] = static_cast<std::uint8_t>(expected_ids_[c] + expected_bias);
   }
-  if ((flags_ & kHasMeans) != 0) {
-    counts_.clear();
-    counts_.add(corrections_.data(), channels_, 0);
-    id_of_means_ = counts_.best_id(side_bits);
-  }
+  if ((flags_ & kHasMeans) != 0) id_of_means_ = id_of(corrections_, side_bits);
+}
+
+std::uint8_t QuantisedEncoder::id_of(const std::vector<std::int16_t>& values, std::uint64_t& bits) {
+  counts_.clear();
+  counts_.add(values.data(), values.size(), 0);
+  return counts_.best_id(bits);
 }
 
 // Appends the segment's symbols, raw bits and escapes.
 void QuantisedEncoder::prepare(std::uint32_t id, const std::int16_t* values, std::size_t count) {
+  const RowKernels& kernels = row_kernels();
   const IdMeaning meaning = meaning_of(id);
-  const TansTable& table = tans_table(meaning.table);
+  const TansTable& table = tans_tables()[meaning.table];
   const std::int32_t half = (1 << meaning.raw_bits) / 2;
-  const std::size_t index = coded_count_;
-  coded_count_ += count;
   for (std::uint32_t bit = 0; bit < meaning.raw_bits; ++bit) {
     const std::size_t begin = raw_.size();
-    raw_.resize(begin + (count + 7) / 8, 0);
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto set = static_cast<std::uint32_t>((values[i] + half) >> bit) & 1u;
-      raw_[begin + i / 8] = static_cast<std::uint8_t>(raw_[begin + i / 8] | set << (i % 8));
-    }
+    raw_.resize(begin + (count + 7) / 8);
+    kernels.take_bits(values, count, half, bit, raw_.data() + begin);
   }
   const std::size_t begin = symbols_.size();
-  symbols_.resize(begin + symbols_of(table, count));
-  std::uint8_t* symbol = symbols_.data() + begin;
-  const auto kept = [&](std::size_t i) { return (values[i] + half) >> meaning.raw_bits; };
-  const auto escape = [&](std::size_t i) { escapes_.push_back({index + i, values[i]}); };
-  if (!table.paired) {
-    for (std::size_t i = 0; i < count; ++i) {
-      std::int32_t v = kept(i);
-      if (!table.holds(v)) {
-        escape(i);
-        v = 0;
-      }
-      *symbol++ = static_cast<std::uint8_t>(v + table.most);
+  const std::size_t symbol_count = symbols_of(table, count);
+  symbols_.resize(begin + symbol_count);
+  std::uint8_t* symbols = symbols_.data() + begin;
+  const auto escape = [this, values](std::size_t i) {
+    escapes_.push_back({coded_count_ + i, values[i]});
+  };
+  // The kernels stop before what the table does not hold.
+  std::size_t done = 0;
+  while (!table.paired && done < count) {
+    done += kernels.symbols_of_values(values + done, count - done, meaning.raw_bits, table.most,
+                                      symbols + done);
+    const std::size_t end = std::min(done + kScalarValues, count);
+    for (; done < end; ++done) {
+      const std::int32_t kept = (values[done] + half) >> meaning.raw_bits;
+      if (!table.holds(kept)) escape(done);
+      symbols[done] = static_cast<std::uint8_t>((table.holds(kept) ? kept : 0) + table.most);
     }
-  } else {
-    for (std::size_t i = 0; i < count; i += 2) {
-      std::int32_t a = values[i];
-      std::int32_t b = i + 1 < count ? values[i + 1] : 0;
+  }
+  while (table.paired && done < symbol_count) {
+    done += kernels.symbols_of_pairs(values + 2 * done, count / 2 - done, table.most,
+                                     table.most_sum, symbols + done);
+    const std::size_t end = std::min(done + kScalarValues / 2, symbol_count);
+    for (; done < end; ++done) {
+      std::int32_t a = values[2 * done];
+      std::int32_t b = 2 * done + 1 < count ? values[2 * done + 1] : 0;
       if (!table.holds(a, b)) {
         // The larger one escapes, and the other one where it alone is too large as well.
         const bool first = std::abs(a) >= std::abs(b);
         if (first || !table.holds(a)) {
-          escape(i);
+          escape(2 * done);
           a = 0;
         }
         if (!first || !table.holds(b)) {
-          escape(i + 1);
+          escape(2 * done + 1);
           b = 0;
         }
       }
-      *symbol++ = static_cast<std::uint8_t>((a + table.most) * table.width + b + table.most);
+      symbols[done] = static_cast<std::uint8_t>((a + table.most) * table.width + b + table.most);
     }
   }
-  prepared_.push_back({meaning.table, begin, symbols_.size() - begin});
+  prepared_.push_back({meaning.table, begin, symbol_count});
+  coded_count_ += count;
 }
 
 void QuantisedEncoder::prepare_block() {
@@ -280,7 +307,7 @@ bool QuantisedEncoder::write(Bytes first_row, MutableBytes out, BlockSize& size)
   writer_.start(lanes, symbols_.size(), prepared_.size());
   for (std::size_t i = prepared_.size(); i > 0; --i) {
     const Prepared& p = prepared_[i - 1];
-    writer_.write_segment(tans_table(p.table), symbols_.data() + p.begin, p.count);
+    writer_.write_segment(tans_tables()[p.table], symbols_.data() + p.begin, p.count);
   }
   writer_.finish();
 
@@ -288,10 +315,8 @@ bool QuantisedEncoder::write(Bytes first_row, MutableBytes out, BlockSize& size)
   ByteWriter side(side_);
   side.u16(static_cast<std::uint16_t>(step_));
   side.u8(flags_);
-  if ((flags_ & kHasIds) != 0) {
-    side.u8(id_of_ids_);
-    side.u8(static_cast<std::uint8_t>(id_bias_));
-  }
+  if (tokens_ != 0) side.u8(static_cast<std::uint8_t>(id_bias_));
+  if ((flags_ & kHasIds) != 0) side.u8(id_of_ids_);
   if ((flags_ & kHasMeans) != 0) side.u8(id_of_means_);
   std::size_t streams = 0;
   if (tokens_ != 0) {

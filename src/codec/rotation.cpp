@@ -57,29 +57,35 @@ constexpr std::uint32_t kStretch = 64;
 void RopeTable::prepare(std::uint32_t begin, std::uint32_t tokens) {
   if (begin == begin_ && tokens <= tokens_) return;
   const std::size_t pairs = rope_.inverse_frequency.size();
-  if (within_.empty()) {
+  if (cos_within_.empty()) {
     for (std::uint32_t t = 0; t < kStretch; ++t) {
-      for (const float f : rope_.inverse_frequency)
-        within_.push_back(sin_cos(t * static_cast<double>(f)));
+      for (const float f : rope_.inverse_frequency) {
+        const SinCos at = sin_cos(t * static_cast<double>(f));
+        cos_within_.push_back(at.cos);
+        sin_within_.push_back(at.sin);
+      }
     }
   }
   cos_.resize(tokens * pairs);
   sin_.resize(tokens * pairs);
-  std::vector<SinCos> stretch(pairs);
+  std::vector<double> cos_start(pairs);
+  std::vector<double> sin_start(pairs);
   for (std::uint32_t t = 0; t < tokens; ++t) {
     const std::uint64_t position = std::uint64_t{begin} + t;
-    const auto place = static_cast<std::uint32_t>(position % kStretch);
+    const auto place = static_cast<std::size_t>(position % kStretch);
     if (t == 0 || place == 0) {
       const auto start = static_cast<double>(position - place);
-      for (std::size_t i = 0; i < pairs; ++i)
-        stretch[i] = sin_cos(start * static_cast<double>(rope_.inverse_frequency[i]));
+      for (std::size_t i = 0; i < pairs; ++i) {
+        const SinCos at = sin_cos(start * static_cast<double>(rope_.inverse_frequency[i]));
+        cos_start[i] = at.cos;
+        sin_start[i] = at.sin;
+      }
     }
-    const SinCos* within = within_.data() + place * pairs;
+    const double* cos = cos_within_.data() + place * pairs;
+    const double* sin = sin_within_.data() + place * pairs;
     for (std::size_t i = 0; i < pairs; ++i) {
-      const SinCos a = stretch[i];
-      const SinCos b = within[i];
-      cos_[t * pairs + i] = static_cast<float>(a.cos * b.cos - a.sin * b.sin);
-      sin_[t * pairs + i] = static_cast<float>(a.sin * b.cos + a.cos * b.sin);
+      cos_[t * pairs + i] = static_cast<float>(cos_start[i] * cos[i] - sin_start[i] * sin[i]);
+      sin_[t * pairs + i] = static_cast<float>(sin_start[i] * cos[i] + cos_start[i] * sin[i]);
     }
   }
   begin_ = begin;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/codec/rotation.hpp"
@@ -10,6 +11,7 @@
 namespace kvferry {
 
 constexpr std::size_t kTileTokens = 8;
+constexpr std::size_t kMagnitudes = 256;
 
 struct RowKernels {
   const char* name;
@@ -41,13 +43,40 @@ struct RowKernels {
                        const std::size_t* begins, std::int16_t* values);
   void (*runs_to_tile)(const std::int16_t* values, const std::size_t* begins, std::size_t tokens,
                        std::size_t channels, std::int16_t* tile);
+
+  // counts[min(|value|, kMagnitudes - 1)] grows by one for each value. `counts` is [kMagnitudes].
+  void (*count_magnitudes)(const std::int16_t* values, std::size_t count, std::uint32_t* counts);
+
+  // The symbol of each value v: ((v + 2^raw_bits / 2) >> raw_bits) + most. Stops before a value
+  // whose symbol is below 0 or above 2 most, and may stop up to 31 values before it; returns how
+  // many are done. Values are within 15 bits and the sign where raw_bits > 0.
+  std::size_t (*symbols_of_values)(const std::int16_t* values, std::size_t count,
+                                   std::uint32_t raw_bits, std::int32_t most,
+                                   std::uint8_t* symbols);
+  // Likewise of each pair (a, b): (a + most) * (2 most + 1) + b + most. Stops before a pair with
+  // |a| or |b| above `most` or |a| + |b| above `most_sum`.
+  std::size_t (*symbols_of_pairs)(const std::int16_t* values, std::size_t pairs, std::int32_t most,
+                                  std::int32_t most_sum, std::uint8_t* symbols);
+
+  // Bit `bit` of value + offset, eight values a byte, the first one lowest; the last byte is padded
+  // with zeros.
+  void (*take_bits)(const std::int16_t* values, std::size_t count, std::int32_t offset,
+                    std::uint32_t bit, std::uint8_t* bits);
+  // The inverse of the two: values = (kept << raw_bits) + the bits of the planes - 2^raw_bits / 2.
+  // `planes` is [raw_bits, (count + 7) / 8], the lowest bits first.
+  void (*widen)(const std::int8_t* kept, std::size_t count, std::uint32_t raw_bits,
+                const std::uint8_t* planes, std::int16_t* values);
 };
 
-// The table for this processor.
+// The best table for this processor. The environment's KVFERRY_ISA, where it is the name of one,
+// chooses another.
 const RowKernels& row_kernels();
 
-// By name: the portable one works everywhere, the others are null where build or processor lacks
-// the instructions.
+// Every table that this processor can use; the portable one first.
+std::vector<const RowKernels*> available_row_kernels();
+
+// Of the build; null without the instructions.
 const RowKernels* portable_row_kernels();
+const RowKernels* avx2_row_kernels();
 
 }  // namespace kvferry

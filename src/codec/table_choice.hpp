@@ -6,35 +6,38 @@
 #include <cstdint>
 
 #include "coded_order.hpp"
+#include "row_kernels.hpp"
+#include "tans_table.hpp"
 
 namespace kvferry {
 
 // Counts of |value| of one channel, class by class.
 class ValueCounts {
  public:
-  ValueCounts() { clear(); }
   void clear();
+  // At most kMaxRowValues values in all.
   void add(const std::int16_t* values, std::size_t count, std::uint32_t token_class);
 
   // The cheapest id: a search from the one that the mean magnitude suggests, as bits fall to one
   // minimum. `bits` is what it takes, in 1/256.
-  std::uint8_t best_id(std::uint64_t& bits) const;
-  std::uint64_t bits_of(std::uint32_t id) const;
+  std::uint8_t best_id(std::uint64_t& bits);
+  std::uint64_t bits_of(std::uint32_t id);
 
  private:
-  static constexpr std::size_t kCounted = 256;
+  using Counts = std::array<std::uint32_t, kMagnitudes>;
 
-  struct ClassCount {
-    std::array<std::uint32_t, kCounted> counts;
-    std::uint64_t magnitudes;  // sum of |value|, each at most kCounted
-    std::uint32_t beyond;      // |value| of kCounted and above
-    std::uint32_t end;         // above the largest |value| that was counted
+  struct Run {
+    Counts counts{};
+    std::uint32_t values = 0;
+    std::uint32_t end = 0;  // above the largest magnitude there is
+    // Of what is left of a magnitude above `raw_bits` bits, where that is not 0.
+    std::array<std::uint32_t, kCosts> kept{};
+    std::uint32_t raw_bits = 0;
   };
   std::uint32_t typical_level() const;
-  std::uint64_t bits_of_run(const ClassCount& run, std::uint32_t id) const;
+  static std::uint64_t bits_of_run(Run& run, std::uint32_t id);
 
-  std::array<ClassCount, kMaxTokenClass + 1> runs_;
-  std::uint64_t values_ = 0;
+  std::array<Run, kMaxTokenClass + 1> runs_;
 };
 
 }  // namespace kvferry

@@ -1,7 +1,6 @@
 #include "tans_table.hpp"
 
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <cstdlib>
 
@@ -153,21 +152,22 @@ TansTable make_table(const SymbolWeights& w) {
   for (std::int32_t v = 0; v <= w.most; ++v) {
     // Both signs were counted. A pair's first value stands for the second as well.
     const std::uint64_t part = v == 0 ? 2 * states[0] : states[v];
-    t.cost.push_back(static_cast<std::uint16_t>(bits_of(part, 2 * kStates)));
+    t.cost[static_cast<std::size_t>(v)] = bits_of(part, 2 * kStates);
   }
+  for (std::size_t v = static_cast<std::size_t>(w.most) + 1; v < kCosts; ++v)
+    t.cost[v] = kEscapeCost + t.cost[0];
   return t;
 }
 
 }  // namespace
 
-const TansTable& tans_table(std::uint32_t table) {
+const TansTable* tans_tables() {
   static const std::vector<TansTable> tables = [] {
     std::vector<TansTable> made;
     for (std::uint32_t i = 0; i < kSymbolTables; ++i) made.push_back(make_table(symbol_weights(i)));
     return made;
   }();
-  assert(table < tables.size());
-  return tables[table];
+  return tables.data();
 }
 
 }  // namespace kvferry

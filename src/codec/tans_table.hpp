@@ -1,6 +1,8 @@
 // The tANS coder's tables: one for each distribution of symbol_weights.hpp, the same everywhere.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -8,6 +10,10 @@ namespace kvferry {
 
 constexpr std::uint32_t kStateBits = 11;
 constexpr std::uint32_t kStates = 1u << kStateBits;
+
+constexpr std::size_t kCosts = 64;  // above every table's largest value
+// What an escape takes beside its symbol, in 1/256 bit: an entry of about three bytes.
+constexpr std::uint32_t kEscapeCost = 24 * 256;
 
 // A symbol is one value, or a pair of neighbours where the table is paired. Its number, below 256,
 // counts from the smallest value up; of a pair, first value first.
@@ -28,8 +34,8 @@ struct TansTable {
   std::vector<std::uint32_t> decode;  // [kStates]
   std::vector<Step> encode;           // [width] or [width, width]; unused where a pair is too large
   std::vector<std::uint16_t> next_state;  // [kStates]
-  // Of |value|, in 1/256 bit; of a pair, half of what (a, b) takes on average over b.
-  std::vector<std::uint16_t> cost;  // [most + 1]
+  // Of |value|, in 1/256 bit, of its symbol alone; kEscapeCost and a zero's above `most`.
+  std::array<std::uint32_t, kCosts> cost;
   // Mean |value| of the distribution, times 2^16.
   std::uint32_t mean_magnitude;
 
@@ -39,8 +45,7 @@ struct TansTable {
   }
 };
 
-// `table` is below kSymbolTables. All tables are made by the first call, in about a millisecond;
-// they take 0.8 MB.
-const TansTable& tans_table(std::uint32_t table);
+// [kSymbolTables]. All are made by the first call, in about a millisecond; they take 0.8 MB.
+const TansTable* tans_tables();
 
 }  // namespace kvferry

@@ -59,6 +59,9 @@ inline bool is_quantised(Profile p) {
          p == Profile::kLowest;
 }
 
+// For help texts and messages.
+constexpr const char* kProfileNames = "raw, lossless, high, medium, low, lowest, q8 or q4h";
+
 // The profile of that name, kInvalidArgument when there is none.
 inline Result<Profile> profile_from_name(const std::string& name) {
   for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(Profile::kQ4H); ++i) {
@@ -66,8 +69,7 @@ inline Result<Profile> profile_from_name(const std::string& name) {
     if (name == name_of(p)) return p;
   }
   return Error(ErrorCode::kInvalidArgument,
-               "no profile is called \"" + name +
-                   "\"; use raw, lossless, high, medium, low, lowest, q8 or q4h");
+               "no profile is called \"" + name + "\"; use " + kProfileNames);
 }
 
 }  // namespace kvferry

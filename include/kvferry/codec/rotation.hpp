@@ -49,9 +49,10 @@ class RopeTable {
   std::uint32_t head_dim_;
   std::uint32_t begin_ = 0;
   std::uint32_t tokens_ = 0;
-  std::vector<SinCos> within_;  // [kStretch, pairs], of the positions within a stretch
-  std::vector<float> cos_;      // [tokens_, pairs]
-  std::vector<float> sin_;      // [tokens_, pairs]
+  std::vector<double> cos_within_;  // [kStretch, pairs], of the positions within a stretch
+  std::vector<double> sin_within_;
+  std::vector<float> cos_;  // [tokens_, pairs]
+  std::vector<float> sin_;  // [tokens_, pairs]
 };
 
 }  // namespace kvferry
