@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--decode-for-clients", options.decode_for_clients,
                  "Address of the decode node that clients are told, when they reach it by another");
-  app.add_option("--profile", profile, "How the cache travels: raw, lossless or high")
+  app.add_option("--profile", profile, std::string("How the cache travels: ") + kProfileNames)
       ->capture_default_str();
   app.add_option("--chunk", options.chunk, "Prompt tokens computed together")
       ->capture_default_str()

@@ -32,7 +32,7 @@ Result<Generation> prefill(const LoadedModel& model, const GenerationRequest& re
   std::unique_ptr<InProcessHandoff> handoff;
   if (request.handoff) {
     KVFERRY_ASSIGN(handoff, InProcessHandoff::start(model, generation.sequence, request.prompt,
-                                                    *request.handoff));
+                                                    *request.handoff, request.codebook));
   }
   logits.resize(model.config().vocab);
   PrefillRequest prefill;

@@ -23,6 +23,7 @@ struct Options {
   ModelOptions model;
   std::string ids_file;
   std::string profile;
+  std::string codebook;
   std::string out_dir;
   std::uint32_t chunk = 256;
   bool json = false;
@@ -67,6 +68,9 @@ Status run(const Options& options) {
   request.chunk = options.chunk;
   KVFERRY_ASSIGN(request.handoff, profile_from_name(options.profile));
   KVFERRY_ASSIGN(const LoadedModel model, LoadedModel::load(options.model));
+  if (!options.codebook.empty()) {
+    KVFERRY_ASSIGN(request.codebook, Codebook::load(options.codebook, model.identity));
+  }
   KVFERRY_ASSIGN(const std::vector<TokenId> ids, read_ids(options.ids_file, model.config().vocab));
   wire::Generate prompt;
   prompt.token_ids = ids;
@@ -131,7 +135,10 @@ void add_kv(CLI::App& app, Command& chosen) {
       "ref_k.f32 ref_v.f32 k.f32 v.f32, F32 [layers, tokens, kv_heads, head_dim], K after RoPE");
   add_model_options(*command, options->model);
   command->add_option("--ids-file", options->ids_file, "A JSON array of token ids")->required();
-  command->add_option("--profile", options->profile, "raw, lossless or high")->required();
+  command->add_option("--profile", options->profile, kProfileNames)->required();
+  command->add_option(
+      "--codebook", options->codebook,
+      "Codebook of the model, for high to lowest; without one blocks scale themselves");
   command->add_option("--out-dir", options->out_dir, "Folder for the four files")->required();
   command->add_option("--chunk", options->chunk, "Prompt tokens computed together")
       ->capture_default_str()

@@ -99,8 +99,7 @@ void add_save(CLI::App& app, Command& chosen) {
       app.add_subcommand("save", "Prefill a prompt and save its KV cache to a file");
   add_model_options(*command, options->model);
   add_prompt_options(*command, options->prompt);
-  command->add_option("--profile", options->profile, "raw, lossless or high")
-      ->capture_default_str();
+  command->add_option("--profile", options->profile, kProfileNames)->capture_default_str();
   command->add_option("file", options->file, "The session file to write")->required();
   command->callback([options, &chosen] { chosen = [options] { return save(*options); }; });
 }

@@ -9,7 +9,9 @@
 #include "kvferry/codec/rotation.hpp"
 
 #include "byte_planes.hpp"
+#include "int4_groups.hpp"
 #include "int8_groups.hpp"
+#include "quantised_decoder.hpp"
 
 namespace kvferry {
 namespace {
@@ -27,11 +29,14 @@ struct BlockDecoder::Scratch {
   Status decode_planes(const BlockHeader& header, Bytes content, MutableBytes rows);
   Status decode_groups(const BlockHeader& header, const KvRange& range, Bytes content,
                        MutableBytes rows);
+  Status decode_quantised(const BlockHeader& header, const KvRange& range, Bytes block,
+                          MutableBytes rows);
 
   KvGeometry geometry;
   std::shared_ptr<const Codebook> codebook;
   RopeTable rope;
   PlaneDecoder planes;
+  QuantisedDecoder quantised;
   std::vector<float> values;
   std::vector<std::uint8_t> source_rows;  // of the block's type, where it is not the geometry's
 };
@@ -97,14 +102,17 @@ Status BlockDecoder::Scratch::decode_planes(const BlockHeader& header, Bytes con
 Status BlockDecoder::Scratch::decode_groups(const BlockHeader& header, const KvRange& range,
                                             Bytes content, MutableBytes rows) {
   values.resize(rows.size() / size_of(geometry.type));
+  const bool eight = header.method == BlockMethod::kInt8Groups;
   const std::size_t side = 2 * range.tokens() * groups_of_row(geometry.kv_heads, geometry.head_dim);
-  if (content.size() != side + values.size()) {
+  const std::size_t symbols = eight ? values.size() : values.size() / 2;
+  if (content.size() != side + symbols) {
     return Error(ErrorCode::kMalformed,
                  "codec block: byte " + std::to_string(header.content_offset()) + ": " +
                      std::to_string(content.size()) + " bytes of scales and symbols instead of " +
-                     std::to_string(side + values.size()));
+                     std::to_string(side + symbols));
   }
-  if (!decode_int8_groups(content.first(side), content.subspan(side), geometry.head_dim, values)) {
+  const auto decode = eight ? decode_int8_groups : decode_int4_groups;
+  if (!decode(content.first(side), content.subspan(side), geometry.head_dim, values)) {
     return Error(ErrorCode::kMalformed, "codec block: byte " +
                                             std::to_string(header.content_offset()) +
                                             ": a scale is negative or not finite");
@@ -119,6 +127,21 @@ Status BlockDecoder::Scratch::decode_groups(const BlockHeader& header, const KvR
   return Status();
 }
 
+Status BlockDecoder::Scratch::decode_quantised(const BlockHeader& header, const KvRange& range,
+                                               Bytes block, MutableBytes rows) {
+  const CodebookPlane* plane = nullptr;
+  if (header.codebook != 0) {
+    if (codebook == nullptr || codebook->id() != header.codebook) {
+      return Error(ErrorCode::kUnsupported, to_string(range) +
+                                                ": the codec block needs a codebook that is not " +
+                                                "here; load the one that the sender has");
+    }
+    KVFERRY_TRY(codebook->fits(geometry));
+    plane = &codebook->layers()[range.layer].plane(range.plane);
+  }
+  return quantised.decode(geometry, header, plane, range, rope, block, rows);
+}
+
 Status BlockDecoder::decode(const BlockTarget& target, Bytes block, MutableBytes rows) {
   KVFERRY_TRY(validate(scratch_->geometry));
   KVFERRY_TRY(check_rows(scratch_->geometry, target.range, rows.size()));
@@ -130,7 +153,10 @@ Status BlockDecoder::decode(const BlockTarget& target, Bytes block, MutableBytes
       return scratch_->decode_stored(header, content, rows);
     case BlockMethod::kPlanes:
       return scratch_->decode_planes(header, content, rows);
+    case BlockMethod::kQuantised:
+      return scratch_->decode_quantised(header, target.range, block, rows);
     case BlockMethod::kInt8Groups:
+    case BlockMethod::kInt4Groups:
       return scratch_->decode_groups(header, target.range, content, rows);
   }
   return Error(ErrorCode::kInternal, "codec block: a method that passed its check is unknown");

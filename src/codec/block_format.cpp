@@ -14,8 +14,6 @@ const char* name_of_feature(std::uint16_t bit) {
       return "codebook";
     case BlockFeature::kTokenClasses:
       return "token classes";
-    case BlockFeature::kInheritedMeans:
-      return "inherited means";
     case BlockFeature::kPrediction:
       return "prediction";
   }
@@ -44,9 +42,43 @@ bool method_fits(Profile profile, BlockMethod method) {
       return method == BlockMethod::kStored;
     case Profile::kLossless:
       return method == BlockMethod::kPlanes;
-    default:
+    case Profile::kHigh:
+    case Profile::kMedium:
+    case Profile::kLow:
+    case Profile::kLowest:
+      return method == BlockMethod::kQuantised || method == BlockMethod::kPlanes;
+    case Profile::kQ8:
       return method == BlockMethod::kInt8Groups || method == BlockMethod::kPlanes;
+    case Profile::kQ4H:
+      return method == BlockMethod::kInt4Groups || method == BlockMethod::kPlanes;
   }
+  return false;
+}
+
+constexpr auto kKnownFeatures =
+    static_cast<std::uint16_t>(static_cast<std::uint16_t>(BlockFeature::kCodebook) |
+                               static_cast<std::uint16_t>(BlockFeature::kTokenClasses));
+
+// The fields of the required features; those of optional ones follow.
+Status parse_extension(Bytes extension, BlockHeader& h) {
+  ByteReader in(extension);
+  const auto at = [&in] { return kBlockHeaderBytes + in.offset(); };
+  if (h.needs(BlockFeature::kCodebook)) {
+    h.codebook = in.u64();
+    if (in.ok() && h.codebook == 0) return malformed(kBlockHeaderBytes, "codebook 0");
+  }
+  if (h.needs(BlockFeature::kTokenClasses)) {
+    const std::size_t begin = at();
+    h.token_classes = in.raw((h.tokens + 3u) / 4);
+    for (std::size_t t = 0; in.ok() && t < 4 * h.token_classes.size(); ++t) {
+      if (h.class_of(t) > (t < h.tokens ? kMaxTokenClass : 0))
+        return malformed(begin + t / 4, "class of token " + std::to_string(t));
+    }
+  }
+  if (!in.ok()) return malformed(18, "the extension is too short for its features");
+  if (in.remaining() != 0 && h.optional_features == 0)
+    return malformed(at(), "bytes after the extension's fields");
+  return Status();
 }
 
 }  // namespace
@@ -81,7 +113,8 @@ Result<BlockHeader> parse_block_header(Bytes block) {
     return Error(ErrorCode::kUnsupported, "codec block: profile " + std::to_string(profile) + " (" +
                                               name_of(h.profile) + ") is not in this build");
   }
-  if (h.required_features != 0) return unknown_features(h.required_features);
+  const auto unknown = static_cast<std::uint16_t>(h.required_features & ~kKnownFeatures);
+  if (unknown != 0) return unknown_features(unknown);
   h.method = static_cast<BlockMethod>(method);
   if (!method_fits(h.profile, h.method)) {
     return malformed(2, "method " + std::to_string(method) + " does not belong to profile " +
@@ -96,12 +129,15 @@ Result<BlockHeader> parse_block_header(Bytes block) {
   if (reserved != 0) return malformed(5, "reserved byte is " + std::to_string(reserved));
   if (h.tokens == 0 || h.tokens > kMaxBlockTokens)
     return malformed(12, "token count " + std::to_string(h.tokens));
-  if (h.extension_bytes != 0 && h.optional_features == 0)
+  if (h.required_features != 0 && h.method != BlockMethod::kQuantised)
+    return malformed(14, "features that method " + std::to_string(method) + " does not have");
+  if (h.extension_bytes != 0 && h.required_features == 0 && h.optional_features == 0)
     return malformed(18, "an extension without a feature");
   if (h.extension_bytes > reader.remaining()) {
     return malformed(18, "extension of " + std::to_string(h.extension_bytes) + " bytes, " +
                              std::to_string(reader.remaining()) + " are left");
   }
+  KVFERRY_TRY(parse_extension(block.subspan(kBlockHeaderBytes, h.extension_bytes), h));
   return h;
 }
 

@@ -1,5 +1,7 @@
 #include "kvferry/codec/rotation.hpp"
 
+#include "row_kernels.hpp"
+
 namespace kvferry {
 
 SinCos sin_cos(double angle) {
@@ -44,60 +46,73 @@ SinCos sin_cos(double angle) {
   }
 }
 
+namespace {
+
+// Positions are a stretch and a place in it, whose angles add up: a sine for each position and pair
+// would take longer than all the rest of the codec.
+constexpr std::uint32_t kStretch = 64;
+
+}  // namespace
+
 void RopeTable::prepare(std::uint32_t begin, std::uint32_t tokens) {
   if (begin == begin_ && tokens <= tokens_) return;
   const std::size_t pairs = rope_.inverse_frequency.size();
+  if (cos_within_.empty()) {
+    for (std::uint32_t t = 0; t < kStretch; ++t) {
+      for (const float f : rope_.inverse_frequency) {
+        const SinCos at = sin_cos(t * static_cast<double>(f));
+        cos_within_.push_back(at.cos);
+        sin_within_.push_back(at.sin);
+      }
+    }
+  }
   cos_.resize(tokens * pairs);
   sin_.resize(tokens * pairs);
+  std::vector<double> cos_start(pairs);
+  std::vector<double> sin_start(pairs);
   for (std::uint32_t t = 0; t < tokens; ++t) {
-    const double position = static_cast<double>(begin) + t;
+    const std::uint64_t position = std::uint64_t{begin} + t;
+    const auto place = static_cast<std::size_t>(position % kStretch);
+    if (t == 0 || place == 0) {
+      const auto start = static_cast<double>(position - place);
+      for (std::size_t i = 0; i < pairs; ++i) {
+        const SinCos at = sin_cos(start * static_cast<double>(rope_.inverse_frequency[i]));
+        cos_start[i] = at.cos;
+        sin_start[i] = at.sin;
+      }
+    }
+    const double* cos = cos_within_.data() + place * pairs;
+    const double* sin = sin_within_.data() + place * pairs;
     for (std::size_t i = 0; i < pairs; ++i) {
-      const SinCos at = sin_cos(position * static_cast<double>(rope_.inverse_frequency[i]));
-      cos_[t * pairs + i] = static_cast<float>(at.cos);
-      sin_[t * pairs + i] = static_cast<float>(at.sin);
+      cos_[t * pairs + i] = static_cast<float>(cos_start[i] * cos[i] - sin_start[i] * sin[i]);
+      sin_[t * pairs + i] = static_cast<float>(sin_start[i] * cos[i] + cos_start[i] * sin[i]);
     }
   }
   begin_ = begin;
   tokens_ = tokens;
 }
 
-// The layout and the direction are known when compiling, so that the loop over pairs vectorises.
-template <RopeLayout kLayout, bool kInverse>
-void RopeTable::apply(float* rows, std::uint32_t tokens, std::uint32_t heads) const {
-  constexpr bool kSplit = kLayout == RopeLayout::kSplitHalves;
+RowRotation RopeTable::row(std::size_t token, std::uint32_t heads) const {
   const std::size_t pairs = rope_.inverse_frequency.size();
-  for (std::size_t t = 0; t < tokens; ++t) {
-    const float* cos = cos_.data() + t * pairs;
-    const float* sin = sin_.data() + t * pairs;
-    for (std::size_t h = 0; h < heads; ++h, rows += head_dim_) {
-      for (std::size_t i = 0; i < pairs; ++i) {
-        float& a = kSplit ? rows[i] : rows[2 * i];
-        float& b = kSplit ? rows[i + pairs] : rows[2 * i + 1];
-        const float s = kInverse ? -sin[i] : sin[i];
-        const float x = a;
-        const float y = b;
-        a = x * cos[i] - y * s;
-        b = x * s + y * cos[i];
-      }
-    }
-  }
+  return {cos_.data() + token * pairs,
+          sin_.data() + token * pairs,
+          pairs,
+          heads,
+          head_dim_,
+          rope_.layout};
 }
 
 void RopeTable::rotate(float* rows, std::uint32_t begin, std::uint32_t tokens,
                        std::uint32_t heads) {
   prepare(begin, tokens);
-  if (rope_.layout == RopeLayout::kSplitHalves)
-    apply<RopeLayout::kSplitHalves, false>(rows, tokens, heads);
-  else
-    apply<RopeLayout::kInterleaved, false>(rows, tokens, heads);
+  for (std::size_t t = 0; t < tokens; ++t)
+    row_kernels().rotate(row(t, heads), false, rows + t * heads * head_dim_);
 }
 void RopeTable::unrotate(float* rows, std::uint32_t begin, std::uint32_t tokens,
                          std::uint32_t heads) {
   prepare(begin, tokens);
-  if (rope_.layout == RopeLayout::kSplitHalves)
-    apply<RopeLayout::kSplitHalves, true>(rows, tokens, heads);
-  else
-    apply<RopeLayout::kInterleaved, true>(rows, tokens, heads);
+  for (std::size_t t = 0; t < tokens; ++t)
+    row_kernels().rotate(row(t, heads), true, rows + t * heads * head_dim_);
 }
 
 }  // namespace kvferry

@@ -13,22 +13,27 @@ constexpr std::chrono::seconds kPatience{60};
 
 Result<std::unique_ptr<InProcessHandoff>> InProcessHandoff::start(
     const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-    const std::vector<TokenId>& prompt, Profile profile) {
+    const std::vector<TokenId>& prompt, Profile profile, std::shared_ptr<const Codebook> codebook) {
   KVFERRY_ASSIGN(std::shared_ptr<KvPool> pool,
                  KvPool::create(model.pool->geometry(), model.pool->capacity_blocks()));
   std::unique_ptr<InProcessHandoff> handoff(
-      new InProcessHandoff(model, std::move(from), KvSequence::create(std::move(pool))));
+      new InProcessHandoff(model, std::move(from), KvSequence::create(std::move(pool)), codebook));
+  SendOptions options;
+  options.codebook = std::move(codebook);
   KVFERRY_TRY(handoff->sender_.greet(wire::Role::kPrefill, Deadline::after(kPatience)));
-  KVFERRY_ASSIGN(handoff->session_, SendSession::start(handoff->sender_, handoff->source_,
-                                                       make_offer(model, prompt, profile)));
+  KVFERRY_ASSIGN(handoff->session_,
+                 SendSession::start(handoff->sender_, handoff->source_,
+                                    make_offer(model, prompt, profile), options));
   return handoff;
 }
 
 InProcessHandoff::InProcessHandoff(const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-                                   std::shared_ptr<KvSequence> to)
+                                   std::shared_ptr<KvSequence> to,
+                                   std::shared_ptr<const Codebook> codebook)
     : model_(model),
       source_(std::move(from)),
       sequence_(std::move(to)),
+      codebook_(std::move(codebook)),
       channels_(make_loopback()),
       sender_(*channels_.first),
       receiver_(*channels_.second),
@@ -62,7 +67,9 @@ Result<HandoffReceipt> InProcessHandoff::receive() {
   KVFERRY_TRY(receiver_.greet(wire::Role::kDecode, Deadline::after(kPatience)));
   KVFERRY_ASSIGN(const wire::Frame offer, receiver_.receive(Deadline::after(kPatience)));
   Receiver receiver(sequence_);
-  return receive_handoff(receiver_, offer, model_.identity, receiver);
+  ReceiveOptions options;
+  options.codebook = codebook_;
+  return receive_handoff(receiver_, offer, model_.identity, receiver, options);
 }
 
 }  // namespace kvferry

@@ -27,8 +27,8 @@ std::vector<Case> cases() {
   return {{Profile::kRaw, cache_like_rows(kGeometry, 9, 1)},
           {Profile::kLossless, cache_like_rows(kGeometry, 9, 1)},
           {Profile::kLossless, std::vector<std::uint8_t>(9 * kGeometry.row_bytes(), 0)},
-          {Profile::kHigh, cache_like_rows(kGeometry, 9, 1)},
-          {Profile::kHigh, with_nan}};
+          {Profile::kQ8, cache_like_rows(kGeometry, 9, 1)},
+          {Profile::kQ8, with_nan}};
 }
 
 std::vector<std::uint8_t> block_of(const Case& c) {
@@ -106,20 +106,22 @@ TEST_CASE("features: required ones are refused by name, optional ones are skippe
   BlockDecoder decoder(kGeometry);
   const Case c{Profile::kLossless, cache_like_rows(kGeometry, 9, 1)};
   auto block = block_of(c);
-  const auto refusal = [&](std::uint8_t low, std::uint8_t high) {
+  const auto refusal = [&](std::uint8_t low, std::uint8_t high, ErrorCode code) {
     auto bad = block;
     bad[14] = low;
     bad[15] = high;
     const auto got = decode(decoder, kGeometry, {kRange, 0}, bad);
     REQUIRE(!got.ok());
-    CHECK(got.error().code == ErrorCode::kUnsupported);
+    CHECK(got.error().code == code);
     return got.error().message;
   };
-  CHECK(refusal(0x01, 0).find("codebook") != std::string::npos);
-  CHECK(refusal(0x02, 0).find("token classes") != std::string::npos);
-  CHECK(refusal(0x04, 0).find("inherited means") != std::string::npos);
-  CHECK(refusal(0x08, 0).find("prediction") != std::string::npos);
-  CHECK(refusal(0x01, 0x80).find("codebook, bit 15") != std::string::npos);
+  CHECK(refusal(0x04, 0, ErrorCode::kUnsupported).find("bit 2") != std::string::npos);
+  CHECK(refusal(0x08, 0, ErrorCode::kUnsupported).find("prediction") != std::string::npos);
+  CHECK(refusal(0x09, 0x80, ErrorCode::kUnsupported).find("prediction, bit 15") !=
+        std::string::npos);
+  // Known ones, which a lossless block cannot have.
+  CHECK(refusal(0x01, 0, ErrorCode::kMalformed).find("method 1") != std::string::npos);
+  CHECK(refusal(0x02, 0, ErrorCode::kMalformed).find("method 1") != std::string::npos);
 
   block[16] = 0x10;
   block[18] = 5;
@@ -187,7 +189,7 @@ TEST_CASE("arguments that do not fit are refused by name") {
   };
   const std::size_t room = maximum_encoded_size(kGeometry, 9);
   CHECK(refused({Profile::kLossless, kRange}, rows, room - 1) == ErrorCode::kInvalidArgument);
-  CHECK(refused({Profile::kMedium, kRange}, rows, room) == ErrorCode::kUnsupported);
+  CHECK(refused({static_cast<Profile>(8), kRange}, rows, room) == ErrorCode::kInvalidArgument);
   CHECK(refused({Profile::kRaw, {2, Plane::kKey, 0, 8}}, rows, room) ==
         ErrorCode::kInvalidArgument);
   CHECK(refused({Profile::kRaw, {4, Plane::kKey, 0, 9}}, rows, room) ==
@@ -208,6 +210,6 @@ TEST_CASE("profiles by name") {
   CHECK(profile_from_name("raw").value() == Profile::kRaw);
   CHECK(profile_from_name("lossless").value() == Profile::kLossless);
   CHECK(profile_from_name("high").value() == Profile::kHigh);
-  CHECK(profile_from_name("q4h").error().code == ErrorCode::kUnsupported);
+  CHECK(profile_from_name("q4h").value() == Profile::kQ4H);
   CHECK(profile_from_name("HIGH").error().code == ErrorCode::kInvalidArgument);
 }

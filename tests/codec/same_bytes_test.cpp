@@ -9,7 +9,7 @@
 
 using namespace kvferry;
 
-TEST_CASE("the bytes of raw and high are pinned") {
+TEST_CASE("the bytes of raw and q8 are pinned") {
   // Hashes of blocks that version 1 of the format gave; lossless depends on the zstd release.
   struct Pinned {
     Profile profile;
@@ -19,9 +19,9 @@ TEST_CASE("the bytes of raw and high are pinned") {
   };
   for (const Pinned& p :
        {Pinned{Profile::kRaw, ElementType::kF16, RopeLayout::kInterleaved, 0x3741c80ce2a8b315},
-        Pinned{Profile::kHigh, ElementType::kF16, RopeLayout::kInterleaved, 0x5a5878f48c258ff9},
-        Pinned{Profile::kHigh, ElementType::kBF16, RopeLayout::kSplitHalves, 0x07d4665dfd771414},
-        Pinned{Profile::kHigh, ElementType::kF32, RopeLayout::kSplitHalves, 0x99e808fb4189e383}}) {
+        Pinned{Profile::kQ8, ElementType::kF16, RopeLayout::kInterleaved, 0x5a5878f48c258ff9},
+        Pinned{Profile::kQ8, ElementType::kBF16, RopeLayout::kSplitHalves, 0x07d4665dfd771414},
+        Pinned{Profile::kQ8, ElementType::kF32, RopeLayout::kSplitHalves, 0x99e808fb4189e383}}) {
     KvGeometry g = codec_geometry(p.type, 80, p.layout);
     for (std::size_t i = 0; i < 40; ++i)  // a division rounds alike everywhere, pow() does not
       g.rope.inverse_frequency[i] = 1.0f / static_cast<float>(1 + 3 * i * i);
@@ -40,7 +40,7 @@ TEST_CASE("encoders in several threads and in any state give the same bytes") {
     std::vector<std::uint64_t> hashes(24);
     for (std::uint32_t n = 0; n < 24; ++n) {
       const std::uint32_t i = (first + n * 7) % 24;  // another order in each thread
-      const Profile profile = i % 2 == 0 ? Profile::kLossless : Profile::kHigh;
+      const Profile profile = i % 2 == 0 ? Profile::kLossless : Profile::kQ8;
       const std::uint32_t tokens = 1 + i * 11 % 256;
       const KvRange range{i % 4, i % 3 == 0 ? Plane::kValue : Plane::kKey, i * 5, i * 5 + tokens};
       hashes[i] =

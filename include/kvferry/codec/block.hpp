@@ -26,7 +26,7 @@ struct BlockSpec {
   KvRange range;  // absolute positions, 1 to kMaxBlockTokens tokens
   // For `high` to `lowest`: the class of each token, 0 to kMaxTokenClass, or empty. A token of
   // class n has its steps divided by 2^n.
-  Span<const std::uint8_t> token_classes;
+  Span<const std::uint8_t> token_classes = {};
 };
 
 // Where to decode to. The range is the destination's; a block that was encoded at positions [a, b)

@@ -8,11 +8,11 @@
 
 namespace kvferry {
 
-// The numbers travel on the wire. A build need not have every profile: is_available().
+// The numbers travel on the wire.
 enum class Profile : std::uint8_t {
   kRaw = 0,       // rows as they are
   kLossless = 1,  // bit-exact, byte planes and zstd
-  kHigh = 2,
+  kHigh = 2,  // from here on lossy: uniform steps, entropy-coded, each coarser than the one before
   kMedium = 3,
   kLow = 4,
   kLowest = 5,
@@ -42,9 +42,9 @@ inline const char* name_of(Profile p) {
   return "unknown";
 }
 
-// Profiles that this build encodes and decodes.
+// Whether `p` is a profile that this build encodes and decodes; numbers from a peer may not be one.
 inline bool is_available(Profile p) {
-  return p == Profile::kRaw || p == Profile::kLossless || p == Profile::kHigh;
+  return static_cast<std::uint8_t>(p) <= static_cast<std::uint8_t>(Profile::kQ4H);
 }
 
 // Lossy profiles ship K before RoPE, so that a cache can be moved to other positions; the others
@@ -53,18 +53,23 @@ inline bool is_lossy(Profile p) {
   return p != Profile::kRaw && p != Profile::kLossless;
 }
 
-// The profile of that name. kInvalidArgument when there is none, kUnsupported when this build does
-// not have it.
+// Profiles that a codebook and token classes serve.
+inline bool is_quantised(Profile p) {
+  return p == Profile::kHigh || p == Profile::kMedium || p == Profile::kLow ||
+         p == Profile::kLowest;
+}
+
+// For help texts and messages.
+constexpr const char* kProfileNames = "raw, lossless, high, medium, low, lowest, q8 or q4h";
+
+// The profile of that name, kInvalidArgument when there is none.
 inline Result<Profile> profile_from_name(const std::string& name) {
   for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(Profile::kQ4H); ++i) {
     const Profile p = static_cast<Profile>(i);
-    if (name != name_of(p)) continue;
-    if (is_available(p)) return p;
-    return Error(ErrorCode::kUnsupported,
-                 "profile " + name + " is not in this build; use raw, " + "lossless or high");
+    if (name == name_of(p)) return p;
   }
   return Error(ErrorCode::kInvalidArgument,
-               "no profile is called \"" + name + "\"; use raw, lossless or high");
+               "no profile is called \"" + name + "\"; use " + kProfileNames);
 }
 
 }  // namespace kvferry

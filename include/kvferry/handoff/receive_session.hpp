@@ -49,6 +49,8 @@ struct ReceiveOptions {
   std::uint64_t credit = 4u << 20;   // payload bytes of blocks under way or waiting to be written
   std::uint32_t decode_threads = 1;  // at least 1
   HandoffTimeouts timeouts;
+  // Hand-offs that need another codebook are refused by the sender.
+  std::shared_ptr<const Codebook> codebook;
 };
 
 // One hand-off from one or several sources. Memory: the credit, and for each decoding thread the
@@ -60,7 +62,8 @@ class ReceiveSession {
                  const ReceiveOptions& options = {})
       : handler_(handler),
         options_(options),
-        machine_(identity, ReceiverOptions{options.credit, options.timeouts}) {}
+        machine_(identity, ReceiverOptions{options.credit, options.timeouts,
+                                           options.codebook ? options.codebook->id() : 0}) {}
   // After every serve() has returned.
   ~ReceiveSession();
   ReceiveSession(const ReceiveSession&) = delete;
@@ -90,7 +93,8 @@ class ReceiveSession {
     bool writer_done = false;
   };
   struct DecodeBuffers {
-    explicit DecodeBuffers(const KvGeometry& geometry) : decoder(geometry) {}
+    DecodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
+        : decoder(geometry, std::move(codebook)) {}
     BlockDecoder decoder;
     std::vector<std::uint8_t> rows;
     double decode_seconds = 0;  // of the block that was written last
@@ -293,7 +297,7 @@ inline void ReceiveSession::run_decoder() {
 inline void ReceiveSession::decode_blocks() {
   std::unique_lock<std::mutex> lock(mutex_);
   if (machine_.is_over()) return;
-  DecodeBuffers buffers(sink_->geometry());
+  DecodeBuffers buffers(sink_->geometry(), options_.codebook);
   while (!machine_.is_over()) {
     if (const auto block = machine_.take_block()) {
       lock.unlock();

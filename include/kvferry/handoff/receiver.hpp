@@ -31,6 +31,7 @@ namespace kvferry {
 struct ReceiverOptions {
   std::uint64_t credit = 4u << 20;  // payload bytes of blocks under way, or waiting to be written
   HandoffTimeouts timeouts;
+  std::uint64_t codebook = 0;  // id of the one that this end has; 0 = none
 };
 
 class HandoffReceiver {
@@ -340,6 +341,7 @@ inline void HandoffReceiver::send_accept(Link& link) {
   accept.generation = terms_.generation;
   accept.base_length = terms_.base_length;
   accept.profiles = decodable_profiles();
+  accept.has_codebook = offer_->codebook != 0 && offer_->codebook == options_.codebook;
   accept.credit = window();
   link.credit.open(accept.credit);
   link.out.push_back(outgoing(wire::MessageType::kAccept, link.address, accept));

@@ -32,6 +32,9 @@ struct SendOptions {
   std::uint32_t encode_threads = 1;      // at least 1
   std::size_t pending_bytes = 4u << 20;  // coded blocks that may wait to be sent
   HandoffTimeouts timeouts;
+  // For the profiles `high` to `lowest`; the receiver has to have the same one. Null: blocks scale
+  // themselves.
+  std::shared_ptr<const Codebook> codebook;
 };
 
 // Owns the connection from start() until it is destroyed. Everything here may be called from any
@@ -41,7 +44,7 @@ class SendSession {
  public:
   // Sends the offer. `connection` has greeted; it, and `source`, must live longer than the session.
   // The rows of `source` are of the type, and cover the layers, that the offer declares for this
-  // source. Blocks are encoded with offer.profile.
+  // source. Blocks are encoded with offer.profile; offer.codebook is set from the options.
   static Result<std::unique_ptr<SendSession>> start(Connection& connection, const KvSource& source,
                                                     wire::Offer offer,
                                                     const SendOptions& options = {});
@@ -75,7 +78,8 @@ class SendSession {
 
  private:
   SendSession(Connection& connection, const KvSource& source, HandoffSender machine,
-              std::uint8_t profile, const SenderOptions& options);
+              std::uint8_t profile, std::shared_ptr<const Codebook> codebook,
+              const SenderOptions& options);
   Status start_threads(std::uint32_t encoders);
   void stop();
   void read_frames();
@@ -84,7 +88,8 @@ class SendSession {
   void encode_blocks();
   // Reads and encodes one block into `block`. The buffers are the thread's own.
   struct EncodeBuffers {
-    explicit EncodeBuffers(const KvGeometry& geometry) : encoder(geometry) {}
+    EncodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
+        : encoder(geometry, std::move(codebook)) {}
     BlockEncoder encoder;
     std::vector<std::uint8_t> rows;
     std::vector<std::uint8_t> coded;
@@ -98,6 +103,7 @@ class SendSession {
   Connection& connection_;
   const KvSource& source_;
   const std::uint8_t profile_;
+  const std::shared_ptr<const Codebook> codebook_;
   const SenderOptions options_;
   const TimePoint started_ = Deadline::Clock::now();
   const std::uint64_t sent_before_;
@@ -125,21 +131,27 @@ inline Result<std::unique_ptr<SendSession>> SendSession::start(Connection& conne
   machine_options.pending_bytes = options.pending_bytes;
   machine_options.timeouts = options.timeouts;
   const std::uint8_t profile = offer.profile;
+  const bool has_codebook =
+      options.codebook != nullptr && is_quantised(static_cast<Profile>(profile));
+  offer.codebook = has_codebook ? options.codebook->id() : 0;
   KVFERRY_ASSIGN(HandoffSender machine,
                  HandoffSender::create(std::move(offer), source.geometry(), machine_options,
                                        Deadline::Clock::now()));
   std::unique_ptr<SendSession> session(
-      new SendSession(connection, source, std::move(machine), profile, machine_options));
+      new SendSession(connection, source, std::move(machine), profile,
+                      has_codebook ? options.codebook : nullptr, machine_options));
   KVFERRY_TRY(session->start_threads(std::max(options.encode_threads, 1u)));
   return session;
 }
 
 inline SendSession::SendSession(Connection& connection, const KvSource& source,
                                 HandoffSender machine, std::uint8_t profile,
+                                std::shared_ptr<const Codebook> codebook,
                                 const SenderOptions& options)
     : connection_(connection),
       source_(source),
       profile_(profile),
+      codebook_(std::move(codebook)),
       options_(options),
       sent_before_(connection.bytes_sent()),
       received_before_(connection.bytes_received()),
@@ -292,7 +304,7 @@ inline void SendSession::run_encoder() {
 }
 
 inline void SendSession::encode_blocks() {
-  EncodeBuffers buffers(source_.geometry());
+  EncodeBuffers buffers(source_.geometry(), codebook_);
   std::unique_lock<std::mutex> lock(mutex_);
   while (!machine_.is_over()) {
     const auto range = machine_.take_block();

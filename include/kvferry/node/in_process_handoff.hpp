@@ -17,11 +17,11 @@ namespace kvferry {
 class InProcessHandoff {
  public:
   // From `from`, whose rows of `prompt` are being computed, into an empty sequence of a pool of the
-  // same size and type. `model` outlives it.
-  static Result<std::unique_ptr<InProcessHandoff>> start(const LoadedModel& model,
-                                                         std::shared_ptr<const KvSequence> from,
-                                                         const std::vector<TokenId>& prompt,
-                                                         Profile profile);
+  // same size and type. `model` outlives it. `codebook` may be null.
+  static Result<std::unique_ptr<InProcessHandoff>> start(
+      const LoadedModel& model, std::shared_ptr<const KvSequence> from,
+      const std::vector<TokenId>& prompt, Profile profile,
+      std::shared_ptr<const Codebook> codebook = nullptr);
   // Cancels when it is not finished.
   ~InProcessHandoff();
   InProcessHandoff(const InProcessHandoff&) = delete;
@@ -55,13 +55,14 @@ class InProcessHandoff {
   };
 
   InProcessHandoff(const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-                   std::shared_ptr<KvSequence> to);
+                   std::shared_ptr<KvSequence> to, std::shared_ptr<const Codebook> codebook);
   // The receiving side, in its thread.
   Result<HandoffReceipt> receive();
 
   const LoadedModel& model_;
   const SequenceSource source_;
   const std::shared_ptr<KvSequence> sequence_;
+  const std::shared_ptr<const Codebook> codebook_;
   ChannelPair channels_;
   Connection sender_;
   Connection receiver_;

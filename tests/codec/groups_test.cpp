@@ -1,4 +1,4 @@
-// high: 8 bits a value, K before RoPE.
+// q8 and q4h: groups of 32 with a scale, K before RoPE.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -44,7 +44,7 @@ double group_peak(const std::vector<double>& head, std::size_t d) {
 
 }  // namespace
 
-TEST_CASE("the error of high is at most half a step, before the rotation") {
+TEST_CASE("the error of q8 is at most half a step, before the rotation") {
   for (const std::uint32_t head_dim : {6u, 64u, 80u, 96u, 128u}) {
     for (const RopeLayout layout : {RopeLayout::kInterleaved, RopeLayout::kSplitHalves}) {
       for (const ElementType type : {ElementType::kF16, ElementType::kF32}) {
@@ -58,7 +58,7 @@ TEST_CASE("the error of high is at most half a step, before the rotation") {
               BlockDecoder decoder(g);
               const KvRange range{1, plane, 1001, 1001 + tokens};
               const auto rows = cache_like_rows(g, tokens, tokens);
-              const auto block = encode(encoder, g, {Profile::kHigh, range}, rows).value();
+              const auto block = encode(encoder, g, {Profile::kQ8, range}, rows).value();
               CHECK(block.size() == kBlockHeaderBytes + tokens * g.row_values() +
                                         2 * tokens * g.kv_heads * ((head_dim + 31) / 32));
               KvRange to = range;
@@ -106,9 +106,9 @@ TEST_CASE("values that 8 bits and a scale cannot hold fall back to the lossless 
       values[777] = odd;
       std::vector<std::uint8_t> rows(10 * g.row_bytes());
       store_rows(g.type, values, rows);
-      const auto block = encode(encoder, g, {Profile::kHigh, range}, rows).value();
+      const auto block = encode(encoder, g, {Profile::kQ8, range}, rows).value();
       const BlockHeader header = parse_block_header(block).value();
-      CHECK(header.profile == Profile::kHigh);
+      CHECK(header.profile == Profile::kQ8);
       CHECK(header.method == BlockMethod::kPlanes);
       CHECK(decode(decoder, g, {range, 0}, block).value() == rows);
       auto moved = decode(decoder, g, {{0, plane, 90, 100}, -10}, block);
@@ -132,7 +132,7 @@ TEST_CASE("extreme finite values stay finite, zeros stay zero") {
     for (const float value : {65504.0f, -65504.0f, 6e-8f, 1e-30f, 0.0f}) {
       std::vector<std::uint8_t> rows(g.row_bytes());
       store_rows(type, std::vector<float>(g.row_values(), value), rows);
-      const auto block = encode(encoder, g, {Profile::kHigh, range}, rows).value();
+      const auto block = encode(encoder, g, {Profile::kQ8, range}, rows).value();
       CHECK(parse_block_header(block).value().method == BlockMethod::kInt8Groups);
       for (const float v : floats_of(type, decode(decoder, g, {range, 0}, block).value())) {
         REQUIRE(std::isfinite(v));
@@ -142,12 +142,12 @@ TEST_CASE("extreme finite values stay finite, zeros stay zero") {
   }
 }
 
-TEST_CASE("high decodes to another type as it does to float, rounded once") {
+TEST_CASE("q8 decodes to another type as it does to float, rounded once") {
   const KvGeometry from = codec_geometry(ElementType::kF32, 80);
   const KvRange range{0, Plane::kKey, 33, 60};
   BlockEncoder encoder(from);
   const auto block =
-      encode(encoder, from, {Profile::kHigh, range}, cache_like_rows(from, 27, 6)).value();
+      encode(encoder, from, {Profile::kQ8, range}, cache_like_rows(from, 27, 6)).value();
   BlockDecoder plain(from);
   const auto floats = floats_of(from.type, decode(plain, from, {range, 0}, block).value());
   for (const ElementType to : {ElementType::kF16, ElementType::kBF16}) {

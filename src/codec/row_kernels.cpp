@@ -1,0 +1,85 @@
+#include "row_kernels.hpp"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "row_loops.hpp"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace kvferry {
+namespace {
+
+bool machine_has_avx2() {
+#if defined(__x86_64__)
+  // __builtin_cpu_supports() knows F16C only from gcc 11 and clang 15 on.
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __builtin_cpu_supports("avx2") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 &&
+         (ecx & bit_F16C) != 0;
+#else
+  return false;
+#endif
+}
+
+const RowKernels& choose() {
+  const std::vector<const RowKernels*> available = available_row_kernels();
+  if (const char* wanted = std::getenv("KVFERRY_ISA")) {
+    for (const RowKernels* kernels : available) {
+      if (std::strcmp(wanted, kernels->name) == 0) return *kernels;
+    }
+  }
+  return *available.back();
+}
+
+}  // namespace
+
+namespace {
+
+void tile_to_runs(const std::int16_t* tile, std::size_t tokens, std::size_t channels,
+                  const std::size_t* begins, std::int16_t* values) {
+  tile_to_runs_from(0, tile, tokens, channels, begins, values);
+}
+void runs_to_tile(const std::int16_t* values, const std::size_t* begins, std::size_t tokens,
+                  std::size_t channels, std::int16_t* tile) {
+  runs_to_tile_from(0, values, begins, tokens, channels, tile);
+}
+void widen(const std::int8_t* kept, std::size_t count, std::uint32_t raw_bits,
+           const std::uint8_t* planes, std::int16_t* values) {
+  widen_from(0, kept, count, raw_bits, planes, values);
+}
+
+}  // namespace
+
+const RowKernels* portable_row_kernels() {
+  static constexpr RowKernels kKernels = {"portable",
+                                          load,
+                                          store,
+                                          rotate,
+                                          add,
+                                          add_squares,
+                                          quantise,
+                                          dequantise,
+                                          tile_to_runs,
+                                          runs_to_tile,
+                                          count_magnitudes,
+                                          symbols_of_values,
+                                          symbols_of_pairs,
+                                          take_bits,
+                                          widen};
+  return &kKernels;
+}
+
+std::vector<const RowKernels*> available_row_kernels() {
+  std::vector<const RowKernels*> available = {portable_row_kernels()};
+  if (machine_has_avx2() && avx2_row_kernels() != nullptr) available.push_back(avx2_row_kernels());
+  return available;
+}
+
+const RowKernels& row_kernels() {
+  static const RowKernels& chosen = choose();
+  return chosen;
+}
+
+}  // namespace kvferry

@@ -1,0 +1,123 @@
+#include "table_choice.hpp"
+
+#include <algorithm>
+
+namespace kvferry {
+namespace {
+
+constexpr std::uint32_t kLevels = kIds / 2;
+
+// The sum of counts * costs cannot overflow: at most kMaxRowValues values of below 2^14 each.
+std::uint32_t bits_of_counts(const std::uint32_t* counts, std::size_t end,
+                             const std::uint32_t* cost) {
+  std::uint32_t bits = 0;
+  for (std::size_t v = 0; v < end; ++v) bits += counts[v] * cost[v];
+  return bits;
+}
+
+}  // namespace
+
+void ValueCounts::clear() {
+  for (Run& run : runs_) {
+    std::fill_n(run.counts.begin(), run.end, 0u);
+    run.values = 0;
+    run.end = 0;
+  }
+}
+
+void ValueCounts::add(const std::int16_t* values, std::size_t count, std::uint32_t token_class) {
+  if (count == 0) return;
+  Run& run = runs_[token_class];
+  row_kernels().count_magnitudes(values, count, run.counts.data());
+  run.values = static_cast<std::uint32_t>(count);
+  run.end = kMagnitudes;
+  while (run.counts[run.end - 1] == 0) --run.end;
+  run.raw_bits = 0;
+}
+
+std::uint64_t ValueCounts::bits_of_run(Run& run, std::uint32_t id) {
+  const IdMeaning meaning = meaning_of(id);
+  const TansTable& table = tans_tables()[meaning.table];
+  const std::uint32_t escape = table.cost[kCosts - 1];
+  if (meaning.raw_bits == 0) {
+    const std::size_t end = std::min<std::size_t>(run.end, kCosts);
+    std::uint32_t bits = bits_of_counts(run.counts.data(), end, table.cost.data());
+    for (std::size_t v = end; v < run.end; ++v) bits += run.counts[v] * escape;
+    return bits;
+  }
+  // Neighbours in the search have the same raw bits.
+  if (meaning.raw_bits != run.raw_bits) {
+    run.raw_bits = meaning.raw_bits;
+    run.kept.fill(0);
+    const std::uint32_t half = (1u << run.raw_bits) / 2;
+    for (std::uint32_t v = 0; v < run.end; ++v) {
+      // The last one holds all magnitudes that were not told apart.
+      const std::uint32_t kept = v + 1 == kMagnitudes ? kCosts : (v + half) >> run.raw_bits;
+      run.kept[std::min<std::uint32_t>(kept, kCosts - 1)] += run.counts[v];
+    }
+  }
+  return bits_of_counts(run.kept.data(), kCosts, table.cost.data()) +
+         std::uint64_t{run.values} * meaning.raw_bits * 256;
+}
+
+std::uint64_t ValueCounts::bits_of(std::uint32_t id) {
+  std::uint64_t bits = 0;
+  for (std::uint32_t token_class = 0; token_class < runs_.size(); ++token_class) {
+    if (runs_[token_class].values == 0) continue;
+    bits += bits_of_run(runs_[token_class], id_of_class(id, token_class));
+  }
+  return bits;
+}
+
+// The n of a Gaussian of about the values' mean magnitude.
+std::uint32_t ValueCounts::typical_level() const {
+  std::uint64_t magnitudes = 0;  // times 2^16
+  std::uint64_t values = 0;
+  for (std::uint32_t token_class = 0; token_class < runs_.size(); ++token_class) {
+    const Run& run = runs_[token_class];
+    std::uint64_t sum = 0;
+    for (std::uint32_t v = 0; v < run.end; ++v) sum += std::uint64_t{v} * run.counts[v];
+    magnitudes += (sum << 16) >> token_class;
+    values += run.values;
+  }
+  const TansTable* tables = tans_tables();
+  const auto is_below = [tables, magnitudes, values](std::uint32_t level) {
+    const IdMeaning meaning = meaning_of(2 * level);
+    return (values * tables[meaning.table].mean_magnitude << meaning.raw_bits) < magnitudes;
+  };
+  std::uint32_t level = 0;
+  for (std::uint32_t step = 32; step != 0; step /= 2) {
+    if (level + step < kLevels && is_below(level + step - 1)) level += step;
+  }
+  return level;
+}
+
+std::uint8_t ValueCounts::best_id(std::uint64_t& bits) {
+  std::uint32_t level = typical_level();
+  bits = bits_of(2 * level);
+  const auto try_level = [this, &bits, &level](std::uint32_t next) {
+    const std::uint64_t next_bits = bits_of(2 * next);
+    if (next_bits >= bits) return false;
+    bits = next_bits;
+    level = next;
+    return true;
+  };
+  if (level > 0 && try_level(level - 1)) {
+    while (level > 0 && try_level(level - 1)) {
+    }
+  } else {
+    while (level + 1 < kLevels && try_level(level + 1)) {
+    }
+  }
+  std::uint32_t best = 2 * level;
+  const std::uint32_t end = std::min(level + 2, kLevels);
+  for (std::uint32_t n = level == 0 ? 0 : level - 1; n < end; ++n) {
+    const std::uint64_t laplace = bits_of(2 * n + 1);
+    if (laplace >= bits) continue;
+    bits = laplace;
+    best = 2 * n + 1;
+  }
+  return static_cast<std::uint8_t>(best);
+}
+
+}  // namespace kvferry
