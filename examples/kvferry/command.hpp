@@ -23,5 +23,6 @@ void add_tokenize(CLI::App& app, Command& chosen);
 void add_kv(CLI::App& app, Command& chosen);
 void add_save(CLI::App& app, Command& chosen);
 void add_load(CLI::App& app, Command& chosen);
+void add_eval(CLI::App& app, Command& chosen);
 
 }  // namespace kvferry::cli

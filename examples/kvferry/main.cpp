@@ -27,5 +27,6 @@ int main(int argc, char** argv) {
   cli::add_kv(app, chosen);
   cli::add_save(app, chosen);
   cli::add_load(app, chosen);
+  cli::add_eval(app, chosen);
   return cli::run_program(app, argc, argv, [&chosen] { return chosen(); });
 }

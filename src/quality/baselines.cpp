@@ -33,6 +33,7 @@ class Baseline final : public CacheCodec {
   Baseline(std::string name, Round round) : name_(std::move(name)), round_(round) {}
 
   const std::string& name() const override { return name_; }
+  bool is_baseline() const override { return true; }
 
   Result<std::uint64_t> recode(const ContextCache& cache, ThreadPool& threads,
                                Span<float> out) const override {

@@ -10,9 +10,8 @@ namespace kvferry {
 namespace {
 
 constexpr std::size_t kGroupTokens = 10;  // an anchor and nine differences
-// Steps of the first, middle and last third of the layers, in deviations of a channel's
-// differences.
-constexpr float kSteps[] = {0.5f, 1.0f, 1.5f};
+// Steps of the first, middle and last third of the layers, in deviations of a plane's differences.
+constexpr float kSteps[] = {0.33f, 0.67f, 1.0f};
 
 float as_half(float x) {
   return to_float(to_half(x));
@@ -36,40 +35,43 @@ std::uint64_t coded_bits(const std::vector<int>& symbols) {
 
 std::uint64_t round_cachegen(const PlaneRows& rows) {
   const std::size_t width = rows.kv_heads * rows.head_dim;
-  const float relative_step = kSteps[3 * rows.layer / std::max<std::size_t>(rows.layers, 1)];
+  const auto at = [&](std::size_t t, std::size_t c) -> float& {
+    return rows.values[t * width + c];
+  };
+  const auto anchor_of = [](std::size_t t) { return t / kGroupTokens * kGroupTokens; };
   std::uint64_t bits = 0;
+  for (std::size_t c = 0; c < width; ++c) {
+    float largest = 0.0f;
+    for (std::size_t t = 0; t < rows.tokens; t += kGroupTokens)
+      largest = std::max(largest, std::fabs(at(t, c)));
+    const float step = as_half(largest / 127.0f);
+    for (std::size_t t = 0; t < rows.tokens; t += kGroupTokens, bits += 8)
+      at(t, c) = step != 0.0f ? std::round(at(t, c) / step) * step : 0.0f;
+    bits += 16;
+  }
+  double squares = 0.0;
+  for (std::size_t t = 0; t < rows.tokens; ++t) {
+    for (std::size_t c = 0; c < width; ++c) {
+      const double difference = static_cast<double>(at(t, c) - at(anchor_of(t), c));
+      squares += difference * difference;
+    }
+  }
+  const float deviation =
+      static_cast<float>(std::sqrt(squares / static_cast<double>(rows.values.size())));
+  const float relative_step = kSteps[3 * rows.layer / std::max<std::size_t>(rows.layers, 1)];
+  const float step = as_half(relative_step * deviation);
+  bits += 16;
   std::vector<int> symbols;
   for (std::size_t c = 0; c < width; ++c) {
-    const auto at = [&](std::size_t t) -> float& { return rows.values[t * width + c]; };
-    float largest = 0.0f;  // of the anchors
-    for (std::size_t t = 0; t < rows.tokens; t += kGroupTokens)
-      largest = std::max(largest, std::fabs(at(t)));
-    const float anchor_step = as_half(largest / 127.0f);
-    float squares = 0.0f;
-    std::size_t differences = 0;
-    for (std::size_t t = 0; t < rows.tokens; ++t) {
-      const std::size_t anchor = t / kGroupTokens * kGroupTokens;
-      if (t == anchor) {
-        if (anchor_step != 0.0f) at(t) = std::round(at(t) / anchor_step) * anchor_step;
-        bits += 8;
-      } else {
-        const float difference = at(t) - at(anchor);
-        squares += difference * difference;
-        ++differences;
-      }
-    }
-    const float deviation =
-        differences != 0 ? std::sqrt(squares / static_cast<float>(differences)) : 0.0f;
-    const float step = as_half(relative_step * deviation);
     symbols.clear();
     for (std::size_t t = 0; t < rows.tokens; ++t) {
-      const std::size_t anchor = t / kGroupTokens * kGroupTokens;
-      if (t == anchor) continue;
-      const float level = step != 0.0f ? std::round((at(t) - at(anchor)) / step) : 0.0f;
+      if (t == anchor_of(t)) continue;
+      const float anchor = at(anchor_of(t), c);
+      const float level = step != 0.0f ? std::round((at(t, c) - anchor) / step) : 0.0f;
       symbols.push_back(static_cast<int>(level));
-      at(t) = at(anchor) + level * step;
+      at(t, c) = anchor + level * step;
     }
-    bits += coded_bits(symbols) + 2 * 16;  // and both steps
+    bits += coded_bits(symbols);
   }
   return bits;
 }

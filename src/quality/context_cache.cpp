@@ -1,5 +1,7 @@
 #include "kvferry/quality/context_cache.hpp"
 
+#include <algorithm>
+
 #include "kvferry/cache/sequence_adapters.hpp"
 #include "kvferry/codec/element_rows.hpp"
 
@@ -9,6 +11,7 @@ Result<ContextCache> ContextCache::read(const KvSequence& sequence) {
   ContextCache cache;
   cache.geometry = sequence.geometry();
   cache.tokens = sequence.tokens();
+  cache.chunk_tokens = std::max(1u, cache.length());
   cache.values.resize(cache.planes() * cache.plane_values());
   std::vector<std::uint8_t> rows(cache.plane_values() * size_of(cache.geometry.type));
   for (std::size_t p = 0; p < cache.planes(); ++p) {

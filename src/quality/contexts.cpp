@@ -42,9 +42,9 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
     const std::string size = std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
     const std::size_t needed = std::size_t{length} + plan.scored_tokens + 1;
     if (total < needed) {
-      return Error(ErrorCode::kInvalidArgument,
-                   "the texts have " + std::to_string(total) + " tokens together; contexts of " +
-                       size + " need " + std::to_string(needed));
+      return Error(ErrorCode::kInvalidArgument, "the texts have " + std::to_string(total) +
+                                                    " tokens together; contexts of " + size +
+                                                    " need " + std::to_string(needed));
     }
     const std::size_t continued = out.sets.size();
     out.sets.push_back(size);

@@ -36,7 +36,8 @@ class Evaluator {
     Evaluation out;
     out.sets = contexts.sets;
     for (const auto& codec : codecs_) {
-      out.codecs.push_back({codec->name(), std::vector<SetFigures>(out.sets.size())});
+      out.codecs.push_back(
+          {codec->name(), codec->is_baseline(), std::vector<SetFigures>(out.sets.size())});
       meters_.emplace_back(out.sets.size());
     }
     for (const EvaluationContext& context : contexts.contexts) {

@@ -7,14 +7,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "kvferry/codec/block.hpp"
 #include "kvferry/core/span.hpp"
 
 namespace kvferry {
 
-// A token of class c is quantised with the profile's step times 2^-c.
-constexpr std::uint8_t kTokenClasses = 3;
-
-// classes[t] from attention[t], the mean of the squared attention weights that the last queries of
+// classes[t], as BlockSpec takes them, from attention[t], the mean of the squared attention weights that the last queries of
 // a chunk pay to token t (PrefillRequest::attention). Both are one layer's of one chunk.
 //
 // An error in a token's rows reaches the output in proportion to the weight that it gets, so steps

@@ -15,7 +15,7 @@ struct ContextCache {
   std::vector<TokenId> tokens;
   std::vector<float> values;     // [layers, plane (K, V), tokens, kv_heads, head_dim]; K after RoPE
   std::vector<float> attention;  // [layers, tokens] of PrefillRequest::attention, or empty
-  std::uint32_t chunk_tokens = 0;  // of the prefill: tokens whose attention was measured together
+  std::uint32_t chunk_tokens = 1;  // of the prefill, at least 1
 
   std::uint32_t length() const { return static_cast<std::uint32_t>(tokens.size()); }
   // Number of planes, and of values in one of them.
@@ -27,7 +27,7 @@ struct ContextCache {
             index % 2 == 0 ? Plane::kKey : Plane::kValue, 0, length()};
   }
 
-  // The published tokens of a sequence of F32.
+  // The published tokens of a sequence of F32, as if prefilled in one chunk.
   static Result<ContextCache> read(const KvSequence& sequence);
   // A new sequence of a pool of F32 with these rows. kResourceExhausted when the pool is full.
   Result<std::shared_ptr<KvSequence>> write(const std::shared_ptr<KvPool>& pool) const;

@@ -38,6 +38,7 @@ struct SetFigures {
 
 struct CodecFigures {
   std::string name;
+  bool is_baseline = false;
   std::vector<SetFigures> sets;  // in the order of Evaluation::sets
 };
 

@@ -1,0 +1,206 @@
+// kvferry eval: the rate-distortion table of the codec's profiles beside other formats.
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <utility>
+
+#include <dirent.h>
+#include <nlohmann/json.hpp>
+
+#include "kvferry/codec/codebook.hpp"
+#include "kvferry/engine/model_file.hpp"
+#include "kvferry/quality/baselines.hpp"
+#include "kvferry/quality/rate_distortion.hpp"
+
+#include "cli/files.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/progress.hpp"
+#include "command.hpp"
+
+namespace kvferry::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string codebook;
+  std::string contexts;
+  std::vector<std::string> profiles;
+  std::vector<std::string> baselines;
+  std::size_t threads = 0;
+  std::uint32_t chunk = 0;
+  std::uint32_t block_tokens = kMaxBlockTokens;
+  bool flat = false;
+  bool quick = false;
+  std::string plot;
+  bool json = false;
+};
+
+// The *.txt files of a folder, by name.
+Result<std::vector<NamedText>> texts_of(const std::string& folder) {
+  std::vector<std::string> names;
+  DIR* entries = ::opendir(folder.c_str());
+  if (entries == nullptr) return Error(ErrorCode::kIo, "cannot read the folder " + folder);
+  while (const dirent* entry = ::readdir(entries)) {
+    const std::string name = entry->d_name;
+    if (name.size() > 4 && name.compare(name.size() - 4, 4, ".txt") == 0) names.push_back(name);
+  }
+  ::closedir(entries);
+  std::sort(names.begin(), names.end());
+  std::vector<NamedText> texts;
+  for (const std::string& name : names) {
+    KVFERRY_ASSIGN(std::string text, read_file(folder + "/" + name));
+    texts.push_back({name.substr(0, name.size() - 4), std::move(text)});
+  }
+  if (texts.empty())
+    return Error(ErrorCode::kInvalidArgument, "there is no .txt file in " + folder);
+  return texts;
+}
+
+ContextPlan plan_of(const Options& options, const ModelConfig& config) {
+  ContextPlan plan;
+  if (options.quick) {
+    plan.short_contexts = 4;
+    plan.long_contexts = 1;
+    plan.retrieval_contexts = 2;
+  }
+  if (config.context_length < plan.long_tokens + plan.scored_tokens) plan.long_contexts = 0;
+  return plan;
+}
+
+Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
+    const Options& options, const std::shared_ptr<const Codebook>& codebook) {
+  std::vector<std::unique_ptr<CacheCodec>> codecs;
+  for (const std::string& name : options.profiles) {
+    ProfileCodecOptions profile;
+    KVFERRY_ASSIGN(profile.profile, profile_from_name(name));
+    profile.block_tokens = options.block_tokens;
+    profile.codebook = codebook;
+    for (const bool classes : {true, false}) {
+      if (!classes && !(options.flat && is_lossy(profile.profile))) continue;
+      profile.token_classes = classes;
+      KVFERRY_ASSIGN(std::unique_ptr<CacheCodec> codec, profile_codec(profile));
+      codecs.push_back(std::move(codec));
+    }
+  }
+  for (std::unique_ptr<CacheCodec>& baseline : baselines()) {
+    const auto& names = options.baselines;
+    if (names.empty() || std::find(names.begin(), names.end(), baseline->name()) != names.end())
+      codecs.push_back(std::move(baseline));
+  }
+  if (codecs.empty()) return Error(ErrorCode::kInvalidArgument, "nothing to evaluate");
+  return codecs;
+}
+
+nlohmann::json to_json(const Evaluation& evaluation) {
+  nlohmann::json sets = nlohmann::json::object();
+  for (std::size_t s = 0; s < evaluation.sets.size(); ++s) {
+    nlohmann::json& set = sets[evaluation.sets[s]];
+    for (const CodecFigures& codec : evaluation.codecs) {
+      const SetFigures& f = codec.sets[s];
+      const Divergence& d = f.divergence;
+      set.push_back({{"codec", codec.name},
+                     {"baseline", codec.is_baseline},
+                     {"bits_per_value", f.bits_per_value()},
+                     {"tokens", d.rows},
+                     {"mean_kl", d.mean},
+                     {"median_kl", d.median},
+                     {"p99_kl", d.p99},
+                     {"p999_kl", d.p999},
+                     {"max_kl", d.max},
+                     {"top1", d.top1},
+                     {"delta_ln_ppl", d.loss}});
+    }
+  }
+  return sets;
+}
+
+Status run(const Options& options) {
+  KVFERRY_ASSIGN(const ModelFile file, ModelFile::open(options.model));
+  KVFERRY_ASSIGN(Vocabulary vocabulary, vocabulary_from(file.gguf()));
+  KVFERRY_ASSIGN(const Tokenizer tokenizer, Tokenizer::create(std::move(vocabulary)));
+  std::shared_ptr<const Codebook> codebook;
+  if (!options.codebook.empty()) {
+    KVFERRY_ASSIGN(codebook, Codebook::load(options.codebook, identity_of(file)));
+  }
+  KVFERRY_ASSIGN(const auto codecs, codecs_of(options, codebook));
+  std::vector<NamedText> texts = evaluation_texts();
+  if (!options.contexts.empty()) {
+    KVFERRY_ASSIGN(texts, texts_of(options.contexts));
+  }
+  KVFERRY_ASSIGN(const EvaluationContexts contexts,
+                 make_contexts(texts, tokenizer, plan_of(options, file.config())));
+  EngineOptions engine_options;
+  engine_options.path = "reference";
+  engine_options.threads = options.threads;
+  KVFERRY_ASSIGN(const std::unique_ptr<Engine> engine, Engine::load(file, engine_options));
+
+  EvaluationOptions evaluation;
+  evaluation.chunk_tokens = options.chunk;
+  evaluation.threads = options.threads;
+  evaluation.cancel = &interrupted();
+  Progress progress("evaluating");
+  evaluation.on_progress = [&](std::size_t done, std::size_t total) { progress.show(done, total); };
+  KVFERRY_ASSIGN(const Evaluation result, evaluate(*engine, contexts, codecs, evaluation));
+  progress.end();
+
+  if (!options.plot.empty()) {
+    KVFERRY_ASSIGN(AtomicFile plot, AtomicFile::create(options.plot));
+    KVFERRY_TRY(plot.write(as_bytes(rate_distortion_plot(result))));
+    KVFERRY_TRY(plot.commit());
+  }
+  if (options.json) {
+    std::cout << to_json(result).dump() << '\n';
+    return {};
+  }
+  if (codebook == nullptr) {
+    std::cout << "without a codebook; make one with kvferry calibrate\n\n";
+  } else {
+    std::cout << "codebook of " << codebook->bytes().size() << " bytes, not counted\n\n";
+  }
+  std::cout << rate_distortion_tables(result);
+  return {};
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Command& chosen) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "eval",
+      "Show what codec profiles do to this model: bits a value, all that travels counted, and how "
+      "far the model's next-token distributions move (KL divergence, computed in F32), beside "
+      "other "
+      "formats. Minutes; --quick takes two");
+  command->add_option("--model", options->model, "GGUF model file")->required();
+  command->add_option("--codebook", options->codebook, "File that kvferry calibrate has written");
+  command->add_option("--contexts", options->contexts,
+                      "Folder of .txt files to evaluate on instead of the texts built in");
+  for (const Profile profile : {Profile::kHigh, Profile::kMedium, Profile::kLow, Profile::kLowest})
+    if (is_available(profile)) options->profiles.emplace_back(name_of(profile));
+  command->add_option("--profiles", options->profiles, "Profiles, separated by commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  std::vector<std::string> names;
+  for (const auto& baseline : baselines()) names.push_back(baseline->name());
+  names.emplace_back("none");
+  command->add_option("--baselines", options->baselines, "Only these other formats, or none")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names));
+  command->add_flag("--flat", options->flat, "Show each profile without token classes as well");
+  command->add_option("--chunk", options->chunk, "Tokens of a prefill chunk; 0 = the whole context")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 20));
+  command->add_option("--block-tokens", options->block_tokens, "Tokens of a codec block")
+      ->capture_default_str()
+      ->check(CLI::Range(1u, kMaxBlockTokens));
+  command->add_option("--threads", options->threads, "Threads; 0 = one for each core")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  command->add_flag("--quick", options->quick, "Few contexts");
+  command->add_option("--plot", options->plot,
+                      "Write the plot of rate and distortion, an SVG file");
+  command->add_flag("--json", options->json, "One JSON object: sets of contexts, codecs of each");
+  command->callback([options, &chosen] { chosen = [options] { return run(*options); }; });
+}
+
+}  // namespace kvferry::cli
