@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvferry/codec/codebook.hpp"
+#include "kvferry/core/atomic_file.hpp"
 #include "kvferry/engine/model_file.hpp"
 #include "kvferry/quality/baselines.hpp"
 #include "kvferry/quality/rate_distortion.hpp"
@@ -144,7 +145,7 @@ Status run(const Options& options) {
   progress.end();
 
   if (!options.plot.empty()) {
-    KVFERRY_ASSIGN(AtomicFile plot, AtomicFile::create(options.plot));
+    KVFERRY_ASSIGN(AtomicFile plot, AtomicFile::create(options.plot, FileAccess::kCommon));
     KVFERRY_TRY(plot.write(as_bytes(rate_distortion_plot(result))));
     KVFERRY_TRY(plot.commit());
   }

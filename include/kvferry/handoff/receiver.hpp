@@ -261,7 +261,7 @@ inline void HandoffReceiver::send_accept(Link& link) {
   accept.generation = terms_.generation;
   accept.base_length = terms_.base_length;
   accept.profiles = decodable_profiles();
-  accept.has_codebook = offer_->codebook != 0 && offer_->codebook == options_.codebook;
+  accept.has_codebook = offer_.get().codebook != 0 && offer_.get().codebook == options_.codebook;
   accept.credit = window();
   link.out.push_back(outgoing(wire::MessageType::kAccept, link.address, accept));
 }
