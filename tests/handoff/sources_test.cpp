@@ -106,6 +106,23 @@ TEST_CASE("a source that does not belong is turned away, and harms nobody") {
   }
 }
 
+TEST_CASE("a connection that ends before its offer harms nobody") {
+  wire::ErrorMessage error;
+  error.code = ErrorCode::kInternal;
+  error.text = "the stray has no memory";
+  for (const OutgoingFrame& last : {outgoing(wire::MessageType::kError, {}, error),
+                                    outgoing(wire::MessageType::kGoodbye, {}, wire::Goodbye())}) {
+    Sources sources;
+    sources.connect(1);
+    sources.run();
+    const std::size_t stray = sources.receiver.machine.add_link(kNow);
+    sources.receiver.machine.on_frame(stray, to_frame(last), kNow);
+    CHECK(sources.receiver.machine.is_over(stray));
+    CHECK(sources.receiver.machine.error(stray).message.find("the sender") == 0);
+    CHECK_FALSE(sources.receiver.machine.is_over());
+  }
+}
+
 TEST_CASE("a source that comes when all is over is told so") {
   Sources sources;
   for (const std::uint16_t id : std::vector<std::uint16_t>{1, 2, 3}) sources.connect(id);

@@ -222,7 +222,11 @@ inline Status HandoffReceiver::handle(std::size_t index, wire::Frame& frame, Tim
   }
   if (PeerWatch::concerns(frame.header)) {
     KVFERRY_TRY(link.watch.on_frame(frame, now, link.out));
-    if (link.watch.ended()) fail(*link.watch.ended(), &link);
+    if (!link.bound) {
+      link.error = link.watch.ended();
+    } else if (link.watch.ended()) {
+      fail(*link.watch.ended(), &link);
+    }
     return {};
   }
   const wire::MessageType type = frame.header.type;

@@ -3,7 +3,6 @@
 // socket, thread or clock, and the same inputs give the same outputs. SendSession drives it.
 #pragma once
 
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
