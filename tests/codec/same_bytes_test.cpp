@@ -31,10 +31,10 @@ TEST_CASE("the bytes of raw, q8 and q4h are pinned") {
   };
   for (const Pinned& p :
        {Pinned{Profile::kRaw, ElementType::kF16, RopeLayout::kInterleaved, 0x3741c80ce2a8b315},
-        Pinned{Profile::kQ8, ElementType::kF16, RopeLayout::kInterleaved, 1},
-        Pinned{Profile::kQ8, ElementType::kBF16, RopeLayout::kSplitHalves, 2},
-        Pinned{Profile::kQ8, ElementType::kF32, RopeLayout::kSplitHalves, 3},
-        Pinned{Profile::kQ4H, ElementType::kF16, RopeLayout::kInterleaved, 4}}) {
+        Pinned{Profile::kQ8, ElementType::kF16, RopeLayout::kInterleaved, 0xedd01c9b0f957caa},
+        Pinned{Profile::kQ8, ElementType::kBF16, RopeLayout::kSplitHalves, 0xddb3a23f7ea0d211},
+        Pinned{Profile::kQ8, ElementType::kF32, RopeLayout::kSplitHalves, 0x7332fc6ccee130c9},
+        Pinned{Profile::kQ4H, ElementType::kF16, RopeLayout::kInterleaved, 0x6284eb28942b0e59}}) {
     const KvGeometry g = pinned_geometry(p.type, p.layout);
     BlockEncoder encoder(g);
     const auto block =
@@ -55,15 +55,22 @@ TEST_CASE("the bytes of quantised blocks, and the rows of V that they give, are 
     std::uint64_t block;
     std::uint64_t rows;  // of V
   };
-  for (const Pinned& p :
-       {Pinned{Profile::kHigh, Plane::kKey, ElementType::kF16, 1234, 67, false, 1, 0},
-        Pinned{Profile::kMedium, Plane::kKey, ElementType::kF32, 0, 256, true, 2, 0},
-        Pinned{Profile::kLow, Plane::kKey, ElementType::kF16, 256, 256, true, 3, 0},
-        Pinned{Profile::kLowest, Plane::kKey, ElementType::kBF16, 70000, 3, true, 4, 0},
-        Pinned{Profile::kHigh, Plane::kValue, ElementType::kF32, 0, 256, false, 5, 5},
-        Pinned{Profile::kMedium, Plane::kValue, ElementType::kF16, 31, 100, true, 6, 6},
-        Pinned{Profile::kLow, Plane::kValue, ElementType::kF16, 0, 255, true, 7, 7},
-        Pinned{Profile::kLowest, Plane::kValue, ElementType::kF16, 9, 1, false, 8, 8}}) {
+  for (const Pinned& p : {Pinned{Profile::kHigh, Plane::kKey, ElementType::kF16, 1234, 67, false,
+                                 0x9c5d10049a62cb7f, 0},
+                          Pinned{Profile::kMedium, Plane::kKey, ElementType::kF32, 0, 256, true,
+                                 0x6ad2714b3477bc5d, 0},
+                          Pinned{Profile::kLow, Plane::kKey, ElementType::kF16, 256, 256, true,
+                                 0xb6c9e1433c5fb9e3, 0},
+                          Pinned{Profile::kLowest, Plane::kKey, ElementType::kBF16, 70000, 3, true,
+                                 0x659b1cb265aae2f2, 0},
+                          Pinned{Profile::kHigh, Plane::kValue, ElementType::kF32, 0, 256, false,
+                                 0xf34171e9ffa80d14, 0x893a091a9c54082b},
+                          Pinned{Profile::kMedium, Plane::kValue, ElementType::kF16, 31, 100, true,
+                                 0xa390d8447526d3ec, 0xeaaf6ae1eece8cca},
+                          Pinned{Profile::kLow, Plane::kValue, ElementType::kF16, 0, 255, true,
+                                 0xf37372197708750d, 0xd1b530a098962e2d},
+                          Pinned{Profile::kLowest, Plane::kValue, ElementType::kF16, 9, 1, false,
+                                 0xa5835b0999e5926e, 0x843859101ce2f197}}) {
     const KvGeometry g = pinned_geometry(p.type, RopeLayout::kInterleaved);
     const auto codebook = p.codebook ? test_codebook(g, 21) : nullptr;
     const auto classes = random_classes(p.codebook ? p.tokens : 0, 22);
