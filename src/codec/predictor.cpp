@@ -7,6 +7,8 @@
 #include "kvferry/core/bytes.hpp"
 #include "kvferry/core/hash.hpp"
 
+#include "row_kernels.hpp"
+
 namespace kvferry {
 namespace {
 
@@ -91,35 +93,7 @@ PredictorPlane read_plane(std::size_t inputs, std::size_t channels, ByteReader& 
 }  // namespace
 
 void ordered_product(const ProductShape& shape, const float* x, const float* m, float* out) {
-  // Four rows share each row of `m`; sums stay in the order of `inner`.
-  constexpr std::size_t kRows = 4;
-  constexpr std::size_t kColumns = 16;
-  for (std::size_t r = 0; r < shape.rows; r += kRows) {
-    const std::size_t rows = std::min(kRows, shape.rows - r);
-    for (std::size_t c = 0; c < shape.columns; c += kColumns) {
-      const std::size_t columns = std::min(kColumns, shape.columns - c);
-      float sums[kRows][kColumns] = {};
-      if (rows == kRows && columns == kColumns) {
-        for (std::size_t i = 0; i < shape.inner; ++i) {
-          const float* row = m + i * shape.columns + c;
-          for (std::size_t a = 0; a < kRows; ++a) {
-            const float factor = x[(r + a) * shape.inner + i];
-            for (std::size_t b = 0; b < kColumns; ++b) sums[a][b] += factor * row[b];
-          }
-        }
-      } else {
-        for (std::size_t i = 0; i < shape.inner; ++i) {
-          const float* row = m + i * shape.columns + c;
-          for (std::size_t a = 0; a < rows; ++a) {
-            const float factor = x[(r + a) * shape.inner + i];
-            for (std::size_t b = 0; b < columns; ++b) sums[a][b] += factor * row[b];
-          }
-        }
-      }
-      for (std::size_t a = 0; a < rows; ++a)
-        std::copy(sums[a], sums[a] + columns, out + (r + a) * shape.columns + c);
-    }
-  }
+  row_kernels().multiply(shape, x, m, out);
 }
 
 std::vector<KvPlane> Predictor::inputs(std::uint32_t layer, Plane plane) const {

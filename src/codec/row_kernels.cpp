@@ -41,6 +41,9 @@ void tile_to_runs(const std::int16_t* tile, std::size_t tokens, std::size_t chan
                   const std::size_t* begins, std::int16_t* values) {
   tile_to_runs_from(0, tile, tokens, channels, begins, values);
 }
+void multiply(const ProductShape& shape, const float* x, const float* m, float* out) {
+  multiply_part(0, shape.rows, 0, shape, x, m, out);
+}
 void runs_to_tile(const std::int16_t* values, const std::size_t* begins, std::size_t tokens,
                   std::size_t channels, std::int16_t* tile) {
   runs_to_tile_from(0, values, begins, tokens, channels, tile);
@@ -67,7 +70,8 @@ const RowKernels* portable_row_kernels() {
                                           symbols_of_values,
                                           symbols_of_pairs,
                                           take_bits,
-                                          widen};
+                                          widen,
+                                          multiply};
   return &kKernels;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/codec/predictor.hpp"
 #include "kvferry/codec/rotation.hpp"
 
 namespace kvferry {
@@ -66,6 +67,9 @@ struct RowKernels {
   // `planes` is [raw_bits, (count + 7) / 8], the lowest bits first.
   void (*widen)(const std::int8_t* kept, std::size_t count, std::uint32_t raw_bits,
                 const std::uint8_t* planes, std::int16_t* values);
+
+  // ordered_product()
+  void (*multiply)(const ProductShape& shape, const float* x, const float* m, float* out);
 };
 
 // The best table for this processor. The environment's KVFERRY_ISA, where it is the name of one,

@@ -202,5 +202,19 @@ void widen_from(std::size_t first, const std::int8_t* kept, std::size_t count,
   }
 }
 
+// Rows [begin, end) of the product, from column `first` on; each sum grows in the order of `inner`.
+void multiply_part(std::size_t begin, std::size_t end, std::size_t first, const ProductShape& shape,
+                   const float* x, const float* m, float* out) {
+  for (std::size_t r = begin; r < end; ++r) {
+    float* sums = out + r * shape.columns;
+    for (std::size_t c = first; c < shape.columns; ++c) sums[c] = 0.0f;
+    for (std::size_t i = 0; i < shape.inner; ++i) {
+      const float factor = x[r * shape.inner + i];
+      const float* row = m + i * shape.columns;
+      for (std::size_t c = first; c < shape.columns; ++c) sums[c] += factor * row[c];
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kvferry
