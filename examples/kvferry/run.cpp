@@ -148,8 +148,8 @@ void add_run(CLI::App& app, Command& chosen) {
   command
       ->add_option(
           "--handoff", options->handoff,
-          "Send the cache through encode, frames and decode between prefill and decode: " std::
-                  string("none, ") +
+          std::string("Send the cache through encode, frames and decode between prefill and "
+                      "decode: none, ") +
               kProfileNames)
       ->capture_default_str();
   command->add_option("--force-ids", options->force_ids,
