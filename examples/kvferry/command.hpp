@@ -24,5 +24,6 @@ void add_kv(CLI::App& app, Command& chosen);
 void add_save(CLI::App& app, Command& chosen);
 void add_load(CLI::App& app, Command& chosen);
 void add_eval(CLI::App& app, Command& chosen);
+void add_calibrate(CLI::App& app, Command& chosen);
 
 }  // namespace kvferry::cli

@@ -77,7 +77,7 @@ Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
     profile.block_tokens = options.block_tokens;
     profile.codebook = codebook;
     for (const bool classes : {true, false}) {
-      if (!classes && !(options.flat && is_lossy(profile.profile))) continue;
+      if (!classes && !(options.flat && is_quantised(profile.profile))) continue;
       profile.token_classes = classes;
       KVFERRY_ASSIGN(std::unique_ptr<CacheCodec> codec, profile_codec(profile));
       codecs.push_back(std::move(codec));

@@ -28,5 +28,6 @@ int main(int argc, char** argv) {
   cli::add_save(app, chosen);
   cli::add_load(app, chosen);
   cli::add_eval(app, chosen);
+  cli::add_calibrate(app, chosen);
   return cli::run_program(app, argc, argv, [&chosen] { return chosen(); });
 }

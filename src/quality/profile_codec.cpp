@@ -47,7 +47,7 @@ class ProfileCodec final : public CacheCodec {
   // [layers, tokens], or empty. Of each chunk for itself.
   std::vector<std::uint8_t> classes_of(const ContextCache& cache) const {
     std::vector<std::uint8_t> classes;
-    if (!options_.token_classes || cache.attention.empty() || !is_lossy(options_.profile))
+    if (!options_.token_classes || cache.attention.empty() || !is_quantised(options_.profile))
       return classes;
     classes.resize(cache.attention.size());
     for (std::size_t layer = 0; layer < cache.geometry.layers; ++layer) {

@@ -38,9 +38,27 @@ TEST_CASE("a summary has the mean, the percentile, the largest and the agreement
   CHECK(d.rows == 200);
   CHECK(d.max == expected[199]);
   CHECK(d.p99 == expected[197]);  // 198 of 200 do not exceed it
-  CHECK(d.top1 == 0.005);         // only the first row's largest logit is still index 0
+  CHECK(d.p999 == expected[199]);
+  CHECK(d.median == expected[99]);
+  CHECK(d.top1 == 0.005);  // only the first row's largest logit is still index 0
   CHECK(d.mean > expected[50]);
   CHECK(d.mean < expected[150]);
+}
+
+TEST_CASE("the loss is what the target's probability falls by") {
+  const std::vector<float> p = {std::log(0.5f) + 3.0f, std::log(0.25f) + 3.0f,
+                                std::log(0.25f) + 3.0f};
+  const std::vector<float> q = {std::log(0.25f) - 700.0f, std::log(0.25f) - 700.0f,
+                                std::log(0.5f) - 700.0f};
+  CHECK(diverge(p, q, 0).loss == Approx(std::log(2.0)).epsilon(1e-4));
+  CHECK(diverge(p, q, 1).loss == Approx(0.0).margin(1e-4));
+  CHECK(diverge(p, q, 2).loss == Approx(-std::log(2.0)).epsilon(1e-4));
+  CHECK(!diverge(p, q, 0).same_top);
+  CHECK(diverge(p, p, 0).same_top);
+  DivergenceMeter meter;
+  meter.add(diverge(p, q, 0));
+  meter.add(diverge(p, q, 1));
+  CHECK(meter.result().loss == Approx(std::log(2.0) / 2).epsilon(1e-4));
 }
 
 TEST_CASE("a NaN is not hidden by the rows without one") {

@@ -58,6 +58,8 @@ class Compute<path::Reference> {
   Fence fence() { return Fence(); }
   void keep_from(std::size_t row) { first_row_ = row; }
   void attend(const Layer& layer, std::uint32_t index);
+  // Of the last store_kv, after RoPE: [rows, heads, head_dim].
+  Span<const float> queries() const { return q_; }
   void feed_forward(const Layer& layer);
   void logits(const Head& head, std::size_t row, Span<float> out);
 

@@ -50,7 +50,7 @@ struct Evaluation {
 // For every context: its cache is computed, and replaced by what each codec makes of it, as F16;
 // every continuation is then read in on top of both, and the logits are compared at each of its
 // tokens. The engine computes on caches of F32: path "reference" for figures that only the codec
-// answers for. Takes memory for three caches of a context and for the logits of a continuation.
+// answers for. Takes memory for four F32 caches of a context and for the logits of a continuation.
 //
 // Errors are those of the engine and of the codecs, kResourceExhausted for a context that is longer
 // than the model's, and kCancelled.
