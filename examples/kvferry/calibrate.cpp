@@ -6,6 +6,7 @@
 #include "kvferry/engine/model_file.hpp"
 #include "kvferry/quality/calibration.hpp"
 #include "kvferry/quality/contexts.hpp"
+#include "kvferry/quality/predictor_training.hpp"
 
 #include "cli/files.hpp"
 #include "cli/interrupt.hpp"
@@ -19,6 +20,8 @@ struct Options {
   std::string model;
   std::string text;
   std::string out;
+  std::string predictor;
+  std::uint32_t depth = 2;
   std::size_t threads = 0;
 };
 
@@ -42,6 +45,21 @@ Status run(const Options& options) {
   progress.end();
   KVFERRY_TRY(codebook->save(options.out));
   std::cout << options.out << ": " << codebook->bytes().size() << " bytes\n";
+  if (options.predictor.empty()) return {};
+
+  PredictorOptions training;
+  training.depth = options.depth;
+  training.threads = options.threads;
+  training.cancel = &interrupted();
+  Progress training_progress("training the predictor");
+  training.on_progress = [&](std::size_t done, std::size_t total) {
+    training_progress.show(done, total);
+  };
+  KVFERRY_ASSIGN(const std::shared_ptr<const Predictor> predictor,
+                 train_predictor(file, tokenizer, text, codebook, training));
+  training_progress.end();
+  KVFERRY_TRY(predictor->save(options.predictor));
+  std::cout << options.predictor << ": " << predictor->bytes().size() << " bytes\n";
   return {};
 }
 
@@ -58,6 +76,15 @@ void add_calibrate(CLI::App& app, Command& chosen) {
                       "Text to measure on instead of the one built in, like what the model will be "
                       "used for; - = standard input");
   command->add_option("--out", options->out, "Codebook file to write")->required();
+  CLI::Option* predictor =
+      command->add_option("--predictor", options->predictor,
+                          "Also train the prediction across layers, and write it to this file");
+  command
+      ->add_option("--depth", options->depth,
+                   "Layers before that a layer is predicted from; each adds a third of the size")
+      ->capture_default_str()
+      ->check(CLI::Range(1u, Predictor::kMaxDepth))
+      ->needs(predictor);
   command->add_option("--threads", options->threads, "Threads; 0 = one for each core")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));

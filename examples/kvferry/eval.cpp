@@ -24,6 +24,7 @@ namespace {
 struct Options {
   std::string model;
   std::string codebook;
+  std::string predictor;
   std::string contexts;
   std::vector<std::string> profiles;
   std::vector<std::string> baselines;
@@ -69,7 +70,8 @@ ContextPlan plan_of(const Options& options, const ModelConfig& config) {
 }
 
 Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
-    const Options& options, const std::shared_ptr<const Codebook>& codebook) {
+    const Options& options, const std::shared_ptr<const Codebook>& codebook,
+    const std::shared_ptr<const Predictor>& predictor) {
   std::vector<std::unique_ptr<CacheCodec>> codecs;
   for (const std::string& name : options.profiles) {
     ProfileCodecOptions profile;
@@ -79,7 +81,12 @@ Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
     for (const bool classes : {true, false}) {
       if (!classes && !(options.flat && is_quantised(profile.profile))) continue;
       profile.token_classes = classes;
+      profile.predictor = nullptr;
       KVFERRY_ASSIGN(std::unique_ptr<CacheCodec> codec, profile_codec(profile));
+      codecs.push_back(std::move(codec));
+      if (predictor == nullptr || !is_quantised(profile.profile)) continue;
+      profile.predictor = predictor;
+      KVFERRY_ASSIGN(codec, profile_codec(profile));
       codecs.push_back(std::move(codec));
     }
   }
@@ -123,7 +130,11 @@ Status run(const Options& options) {
   if (!options.codebook.empty()) {
     KVFERRY_ASSIGN(codebook, Codebook::load(options.codebook, identity_of(file)));
   }
-  KVFERRY_ASSIGN(const auto codecs, codecs_of(options, codebook));
+  std::shared_ptr<const Predictor> predictor;
+  if (!options.predictor.empty()) {
+    KVFERRY_ASSIGN(predictor, Predictor::load(options.predictor, identity_of(file)));
+  }
+  KVFERRY_ASSIGN(const auto codecs, codecs_of(options, codebook, predictor));
   std::vector<NamedText> texts = evaluation_texts();
   if (!options.contexts.empty()) {
     KVFERRY_ASSIGN(texts, texts_of(options.contexts));
@@ -173,7 +184,12 @@ void add_eval(CLI::App& app, Command& chosen) {
       "other "
       "formats. Minutes; --quick takes two");
   command->add_option("--model", options->model, "GGUF model file")->required();
-  command->add_option("--codebook", options->codebook, "File that kvferry calibrate has written");
+  CLI::Option* codebook = command->add_option("--codebook", options->codebook,
+                                              "File that kvferry calibrate has written");
+  command
+      ->add_option("--predictor", options->predictor,
+                   "Likewise: show each profile with prediction across layers as well")
+      ->needs(codebook);
   command->add_option("--contexts", options->contexts,
                       "Folder of .txt files to evaluate on instead of the texts built in");
   for (const Profile profile : {Profile::kHigh, Profile::kMedium, Profile::kLow, Profile::kLowest})

@@ -10,6 +10,9 @@
 #include <utility>
 
 #include "kvferry/codec/rotation.hpp"
+#include "kvferry/engine/engine.hpp"
+
+#include "predictor_texts.hpp"
 
 namespace kvferry {
 namespace {
@@ -20,6 +23,8 @@ constexpr std::int32_t kTrainingStep = 2;
 constexpr double kRidge = 1e-3;
 // Rows that are multiplied at a time.
 constexpr std::size_t kRows = 512;
+// Of the pieces of text that are trained on.
+constexpr std::uint32_t kPieceTokens = 512;
 
 using Matrix = Eigen::MatrixXd;
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -216,6 +221,46 @@ Result<std::shared_ptr<const Predictor>> PredictorTraining::solve(
   KVFERRY_TRY(failure);
   return Predictor::create(codebook_->model(), codebook_->id(), codebook_->kv_heads(),
                            codebook_->head_dim(), depth_, std::move(layers));
+}
+
+Result<std::shared_ptr<const Predictor>> train_predictor(const ModelFile& file,
+                                                         const Tokenizer& tokenizer,
+                                                         const std::string& text,
+                                                         std::shared_ptr<const Codebook> codebook,
+                                                         const PredictorOptions& options) {
+  EngineOptions engine_options;
+  engine_options.threads = static_cast<unsigned>(options.threads);
+  engine_options.path = "cpu";
+  KVFERRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::load(file, engine_options));
+  const std::uint32_t length = std::min(kPieceTokens, engine->config().context_length);
+  const std::uint32_t count = std::max(1u, options.tokens / length);
+  const std::size_t total = 2 * std::size_t{count} + engine->config().layers;
+  std::size_t done = 0;
+  const auto progress = [&] {
+    ++done;
+    if (options.on_progress) options.on_progress(done, total);
+  };
+  KVFERRY_ASSIGN(const auto texts, predictor_texts(*engine, tokenizer, text, length, count,
+                                                   options.cancel, progress));
+
+  engine_options.path = "reference";
+  KVFERRY_ASSIGN(engine, Engine::load(file, engine_options));
+  KVFERRY_ASSIGN(const auto pool, KvPool::create(engine->geometry(), KvPool::blocks_for(length)));
+  PredictorTraining training(std::move(codebook), options.depth);
+  for (const std::vector<TokenId>& tokens : texts) {
+    if (options.cancel != nullptr && *options.cancel)
+      return Error(ErrorCode::kCancelled, "cancelled");
+    const std::shared_ptr<KvSequence> sequence = KvSequence::create(pool);
+    PrefillRequest request;
+    request.tokens = tokens;
+    KVFERRY_TRY(engine->prefill(request, *sequence));
+    KVFERRY_ASSIGN(const ContextCache cache, ContextCache::read(*sequence));
+    KVFERRY_TRY(training.add(cache));
+    progress();
+  }
+  ThreadPool threads(options.threads);
+  return training.solve(
+      threads, [&](std::size_t) { progress(); }, options.cancel);
 }
 
 }  // namespace kvferry

@@ -12,11 +12,36 @@
 namespace kvferry {
 namespace {
 
+struct TokenRange {
+  std::uint32_t begin;
+  std::uint32_t end;
+};
+
+// Of one thread.
+struct Coders {
+  Coders(const KvGeometry& geometry, const ProfileCodecOptions& options)
+      : encoder(geometry, options.codebook, prediction(options)),
+        decoder(geometry, options.codebook, prediction(options)),
+        block(maximum_encoded_size(geometry, options.block_tokens)) {}
+
+  static PredictionOptions prediction(const ProfileCodecOptions& options) {
+    PredictionOptions prediction;
+    prediction.predictor = options.predictor;
+    return prediction;
+  }
+
+  BlockEncoder encoder;
+  BlockDecoder decoder;
+  std::vector<std::uint8_t> block;
+  std::vector<std::uint8_t> rows;
+};
+
 class ProfileCodec final : public CacheCodec {
  public:
   explicit ProfileCodec(const ProfileCodecOptions& options)
       : options_(options), name_(name_of(options.profile)) {
     if (!options.token_classes) name_ += "-flat";
+    if (options.predictor != nullptr) name_ += "-predicted";
   }
 
   const std::string& name() const override { return name_; }
@@ -25,17 +50,27 @@ class ProfileCodec final : public CacheCodec {
   Result<std::uint64_t> recode(const ContextCache& cache, ThreadPool& threads,
                                Span<float> out) const override {
     const std::vector<std::uint8_t> classes = classes_of(cache);
+    // Without prediction planes are independent of each other, with it ranges of tokens are.
+    const std::vector<TokenRange> ranges = ranges_of(cache);
+    const bool predicted = options_.predictor != nullptr;
     std::atomic<std::uint64_t> bytes{0};
     std::mutex mutex;
     Status failure;
-    threads.parallel_for(cache.planes(), 1, [&](std::size_t begin, std::size_t end, std::size_t) {
-      for (std::size_t p = begin; p < end; ++p) {
-        const Result<std::uint64_t> plane = recode_plane(cache, classes, p, out);
-        if (plane.ok()) {
-          bytes += *plane;
-        } else {
-          const std::lock_guard<std::mutex> lock(mutex);
-          failure = plane.error();
+    const std::size_t items = predicted ? ranges.size() : cache.planes();
+    threads.parallel_for(items, 1, [&](std::size_t begin, std::size_t end, std::size_t) {
+      Coders coders(f16_geometry(cache), options_);
+      for (std::size_t item = begin; item < end; ++item) {
+        const std::size_t others = predicted ? cache.planes() : ranges.size();
+        for (std::size_t other = 0; other < others; ++other) {
+          const std::size_t plane = predicted ? other : item;
+          const TokenRange& tokens = ranges[predicted ? item : other];
+          const auto block = recode_block(coders, cache, classes, plane, tokens, out);
+          if (block.ok()) {
+            bytes += *block;
+          } else {
+            const std::lock_guard<std::mutex> lock(mutex);
+            failure = block.error();
+          }
         }
       }
     });
@@ -61,43 +96,48 @@ class ProfileCodec final : public CacheCodec {
     return classes;
   }
 
-  Result<std::uint64_t> recode_plane(const ContextCache& cache,
-                                     const std::vector<std::uint8_t>& classes, std::size_t plane,
-                                     Span<float> out) const {
+  // A chunk leaves when it is computed: no block reaches into the next one.
+  std::vector<TokenRange> ranges_of(const ContextCache& cache) const {
+    std::vector<TokenRange> ranges;
+    for (std::uint32_t begin = 0; begin < cache.length(); begin = ranges.back().end) {
+      const std::uint32_t chunk_end = (begin / cache.chunk_tokens + 1) * cache.chunk_tokens;
+      ranges.push_back(
+          {begin, std::min({begin + options_.block_tokens, chunk_end, cache.length()})});
+    }
+    return ranges;
+  }
+
+  static KvGeometry f16_geometry(const ContextCache& cache) {
     KvGeometry geometry = cache.geometry;
     geometry.type = ElementType::kF16;
-    BlockEncoder encoder(geometry, options_.codebook);
-    BlockDecoder decoder(geometry, options_.codebook);
-    std::vector<std::uint8_t> block(maximum_encoded_size(geometry, options_.block_tokens));
-    std::vector<std::uint8_t> rows;
-    std::uint64_t bytes = 0;
-    const KvRange all = cache.range(plane);
-    for (std::uint32_t begin = 0; begin < cache.length();) {
-      // A chunk leaves when it is computed: no block reaches into the next one.
-      const std::uint32_t chunk_end = (begin / cache.chunk_tokens + 1) * cache.chunk_tokens;
-      KvRange range = all;
-      range.begin = begin;
-      range.end = std::min({begin + options_.block_tokens, chunk_end, cache.length()});
-      const std::size_t at = plane * cache.plane_values() + begin * geometry.row_values();
-      const std::size_t values = range.tokens() * geometry.row_values();
-      rows.resize(range.tokens() * geometry.row_bytes());
-      store_rows(geometry.type, Span<const float>(cache.values).subspan(at, values), rows);
-      BlockSpec spec;
-      spec.profile = options_.profile;
-      spec.range = range;
-      if (!classes.empty()) {
-        spec.token_classes = Span<const std::uint8_t>(classes).subspan(
-            plane / 2 * cache.length() + begin, range.tokens());
-      }
-      KVFERRY_ASSIGN(const BlockSize size, encoder.encode(spec, rows, block));
-      BlockTarget target;
-      target.range = range;
-      KVFERRY_TRY(decoder.decode(target, Bytes(block).first(size.total()), rows));
-      load_rows(geometry.type, rows, out.subspan(at, values));
-      bytes += size.total() + kBlockFrameBytes;
-      begin = range.end;
+    return geometry;
+  }
+
+  Result<std::uint64_t> recode_block(Coders& coders, const ContextCache& cache,
+                                     const std::vector<std::uint8_t>& classes, std::size_t plane,
+                                     const TokenRange& tokens, Span<float> out) const {
+    const KvGeometry geometry = f16_geometry(cache);
+    KvRange range = cache.range(plane);
+    range.begin = tokens.begin;
+    range.end = tokens.end;
+    const std::size_t at = plane * cache.plane_values() + range.begin * geometry.row_values();
+    const std::size_t values = range.tokens() * geometry.row_values();
+    coders.rows.resize(range.tokens() * geometry.row_bytes());
+    store_rows(geometry.type, Span<const float>(cache.values).subspan(at, values), coders.rows);
+    BlockSpec spec;
+    spec.profile = options_.profile;
+    spec.range = range;
+    if (!classes.empty()) {
+      spec.token_classes = Span<const std::uint8_t>(classes).subspan(
+          plane / 2 * cache.length() + range.begin, range.tokens());
     }
-    return bytes;
+    KVFERRY_ASSIGN(const BlockSize size, coders.encoder.encode(spec, coders.rows, coders.block));
+    BlockTarget target;
+    target.range = range;
+    KVFERRY_TRY(
+        coders.decoder.decode(target, Bytes(coders.block).first(size.total()), coders.rows));
+    load_rows(geometry.type, coders.rows, out.subspan(at, values));
+    return size.total() + std::uint64_t{kBlockFrameBytes};
   }
 
   const ProfileCodecOptions options_;

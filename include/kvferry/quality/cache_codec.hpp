@@ -32,12 +32,13 @@ struct ProfileCodecOptions {
   std::uint32_t block_tokens = kMaxBlockTokens;  // 1 to kMaxBlockTokens
   std::shared_ptr<const Codebook> codebook;      // null: blocks scale themselves
   bool token_classes = true;                     // from the attention, where the cache has it
+  std::shared_ptr<const Predictor> predictor;    // made for the codebook; null: none
 };
 
 // A profile of the codec, through BlockEncoder and BlockDecoder, from and to caches of F16. Blocks
 // and their frames are counted, the codebook is not. Called by the profile's name, with "-flat"
-// after it without token classes. kInvalidArgument for other block sizes, kUnsupported for a
-// profile that this build has not.
+// after it without token classes, and "-predicted" with a predictor. kInvalidArgument for other
+// block sizes, kUnsupported for a profile that this build has not.
 Result<std::unique_ptr<CacheCodec>> profile_codec(const ProfileCodecOptions& options);
 
 }  // namespace kvferry

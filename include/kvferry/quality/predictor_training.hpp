@@ -6,11 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "kvferry/codec/codebook.hpp"
 #include "kvferry/codec/predictor.hpp"
 #include "kvferry/core/thread_pool.hpp"
+#include "kvferry/engine/model_file.hpp"
+#include "kvferry/engine/tokenizer.hpp"
 #include "kvferry/quality/context_cache.hpp"
 
 namespace kvferry {
@@ -50,5 +54,26 @@ class PredictorTraining {
   std::size_t tokens_ = 0;
   std::vector<Planes> planes_;  // of each layer
 };
+
+struct PredictorOptions {
+  std::uint32_t depth = 2;  // layers before that are used, 1 to Predictor::kMaxDepth
+  // Of text to train on. What the given text lacks the model writes itself, going on from pieces of
+  // it: more text helps more than better text.
+  std::uint32_t tokens = 16384;
+  std::size_t threads = 0;  // 0: as many as the machine has processors
+  // Looked at often; when it becomes true the run ends with kCancelled. May be null.
+  const std::atomic<bool>* cancel = nullptr;
+  // Called with the pieces of work that are done and those that are to be. May be empty.
+  std::function<void(std::size_t done, std::size_t total)> on_progress;
+};
+
+// Trains a predictor for caches of this model that are coded with this codebook, on
+// path::Reference. The same model, codebook and text give the same maps on the same machine.
+// kInvalidArgument when the text has fewer than 64 tokens; errors of the model, and kCancelled.
+Result<std::shared_ptr<const Predictor>> train_predictor(const ModelFile& file,
+                                                         const Tokenizer& tokenizer,
+                                                         const std::string& text,
+                                                         std::shared_ptr<const Codebook> codebook,
+                                                         const PredictorOptions& options = {});
 
 }  // namespace kvferry
