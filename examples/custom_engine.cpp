@@ -58,6 +58,7 @@ KvGeometry geometry() {
 // ...and the model itself: both ends compare all fields before anything is sent.
 ModelIdentity identity() {
   ModelIdentity id;
+  id.architecture = "imaginary";  // both ends call it the same: "llama", "gemma3", …
   id.layers = kLayers;
   id.heads = id.kv_heads = kHeads;
   id.head_dim = kHeadDim;
@@ -134,7 +135,7 @@ class IntoEngine : public HandoffHandler {
     acceptance.sink = &sink_;
     return acceptance;
   }
-  void on_first_token(const wire::FirstToken&) override {}  // not offered by our prefill
+  Status on_first_token(const wire::FirstToken&) override { return {}; }  // ours sends none
 
  private:
   StridedSink sink_;

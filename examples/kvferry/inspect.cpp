@@ -42,7 +42,7 @@ Status inspect_saved_session(const Options& options) {
   const wire::Offer& offer = summary.offer;
   const nlohmann::json out = {{"session",
                                {{"model", offer.identity.name},
-                                {"architecture", name_of(offer.identity.architecture)},
+                                {"architecture", offer.identity.architecture},
                                 {"layers", offer.layers},
                                 {"kv_heads", offer.kv_heads},
                                 {"head_dim", offer.head_dim},

@@ -72,7 +72,7 @@ std::string text_of(const GgufFile& file, std::string_view key) {
 ModelIdentity identity_of(const ModelFile& model) {
   const ModelConfig& c = model.config();
   ModelIdentity id;
-  id.architecture = c.architecture;
+  id.architecture = name_of(c.architecture);
   id.layers = c.layers;
   id.heads = c.heads;
   id.kv_heads = c.kv_heads;

@@ -104,7 +104,10 @@ class Intake : public HandoffHandler {
     if (on_accept) on_accept(*generation_->stream());
     return acceptance;
   }
-  void on_first_token(const wire::FirstToken& token) override { generation_->take_first(token); }
+  Status on_first_token(const wire::FirstToken& token) override {
+    generation_->take_first(token);
+    return {};
+  }
 
   // Called once the offer is accepted, with the stream of its client.
   std::function<void(TokenStream&)> on_accept;

@@ -33,6 +33,18 @@ void differs(const GgufBuilder& a, const GgufBuilder& b, const std::string& fiel
 
 }  // namespace
 
+TEST_CASE("the architecture is named, and fingerprints are those of docs/wire-format.md") {
+  // Made from the files by a program that knows only section 4.3.
+  const ModelIdentity qwen3 = identity_of_file("tiny-qwen3-f16");
+  CHECK(qwen3.architecture == "qwen3");
+  CHECK(qwen3.tokenizer == 0x4cf5aa417055321fu);
+  CHECK(qwen3.norms == 0x998cf6eda8cbda28u);
+  const ModelIdentity llama = identity_of_file("tiny-llama-spm-f16");
+  CHECK(llama.architecture == "llama");
+  CHECK(llama.tokenizer == 0xd0fbb129a8e3adaau);
+  CHECK(llama.norms == 0xc6fc40a8ed9de00fu);
+}
+
 TEST_CASE("quantisations of one model are one model") {
   const ModelIdentity first = identity_of_file("tiny-llama-256-q8_0");
   for (const char* const name : {"q4_0", "q4_k", "q4_k_m", "q5_0", "q5_1", "q5_k", "q6_k"}) {

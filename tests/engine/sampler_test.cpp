@@ -250,3 +250,31 @@ TEST_CASE("parameters out of range are refused by name") {
   refused(params, "repetition_window");
   CHECK(kvferry::validate(SamplerParams()).ok());
 }
+
+TEST_CASE("the example of docs/wire-format.md, section 4.8") {
+  SamplerParams params;
+  params.seed = 42;
+  params.temperature = 1;
+  // Of 1024 equal tokens, random number u draws token floor(u * 1024).
+  const std::vector<float> equal(1024, 0.5f);
+  Sampler uniform = Sampler::create(params).value();
+  for (const double u : {0.34329192209867343, 0.9557467261317436, 0.48634953628166855})
+    CHECK(uniform.sample(equal).value() == static_cast<TokenId>(u * 1024));
+
+  params.temperature = 0.75f;
+  params.top_k = 6;
+  params.top_p = 0.9375f;
+  params.min_p = 0.0625f;
+  params.repetition_penalty = 1.25f;
+  params.repetition_window = 4;
+  SamplerState state;
+  state.draws = 3;
+  Sampler sampler = Sampler::create(params, state).value();
+  const std::vector<float> logits = {1.5f, 2, -0.5f, 2, 0.25f, 1, -3, 1.75f};
+  std::vector<TokenId> tokens = {3, 6, 0, 1, 1, 7};
+  const std::size_t history = tokens.size();
+  for (int i = 0; i < 12; ++i) tokens.push_back(sampler.sample(logits, tokens).value());
+  tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(history));
+  CHECK(tokens == std::vector<TokenId>{3, 0, 1, 1, 3, 7, 7, 0, 1, 3, 3, 5});
+  CHECK(sampler.state().draws == 15);
+}

@@ -140,6 +140,27 @@ TEST_CASE("late frames of a hand-off that is over are dropped") {
   CHECK(c.b.receive(late())->header.address.handoff == 6);
 }
 
+TEST_CASE(
+    "an offer under a hand-off id that was used before is refused, not taken for a late frame") {
+  Connected c;
+  c.b.retire(5);
+  const wire::FrameAddress used{5, 2, 1};
+  const Bytes payload;  // the id alone decides
+  const auto header = wire::make_header(wire::MessageType::kOffer, used, payload);
+  REQUIRE(c.a.send_frame(header, payload, Bytes(), late()).ok());
+  REQUIRE(c.a.send(wire::MessageType::kAttach, wire::Attach{}, late()).ok());
+  CHECK(c.b.receive(late())->header.type == wire::MessageType::kAttach);
+  const auto answer = c.a.receive(late());
+  REQUIRE(answer.ok());
+  REQUIRE(answer->header.type == wire::MessageType::kError);
+  CHECK(answer->header.address.handoff == 5);
+  CHECK(answer->header.address.epoch == 2);
+  const auto error = wire::parse_error(answer->payload);
+  REQUIRE(error.ok());
+  CHECK(error->code == ErrorCode::kProtocol);
+  CHECK(error->text.find("ids up to 5") != std::string::npos);
+}
+
 TEST_CASE("the peer's error for the connection, and its goodbye, are this end's error") {
   {
     Connected c;

@@ -48,8 +48,9 @@ class ReceivingEnd {
       }
       return true;
     }
-    if (const auto token = machine.take_first_token()) {
+    if (const auto token = holds_first_token ? std::nullopt : machine.take_first_token()) {
       first_tokens.push_back(*token);
+      machine.first_token_taken();
       return true;
     }
     if (const auto block = machine.take_block()) {
@@ -80,6 +81,7 @@ class ReceivingEnd {
   }
 
   HandoffReceiver machine;
+  bool holds_first_token = false;  // leaves it to the test
   std::vector<wire::FirstToken> first_tokens;
 
  private:

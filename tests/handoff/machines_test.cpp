@@ -122,6 +122,93 @@ TEST_CASE("the first token overtakes the blocks and is needed for the commit") {
   CHECK(pair.receiver.first_tokens[0].token == 42);
 }
 
+TEST_CASE("nothing is committed before the application has taken the first token") {
+  for (const bool refuses : {false, true}) {
+    const auto sequence = empty_sequence(kGeometry);
+    MachinePair pair(decode_offer(40), kSource, sequence);
+    HandoffReceiver& receiver = pair.receiver.machine;
+    pair.receiver.holds_first_token = true;
+    publish_all(pair.sender.machine, decode_offer(40), 1);
+    REQUIRE(pair.sender.machine.send_first_token(first_token()).ok());
+    pair.run();
+    REQUIRE(receiver.take_first_token());
+    pair.run();
+    CHECK(pair.sender.machine.state() == HandoffSender::State::kEnding);
+    CHECK(receiver.state() == HandoffReceiver::State::kReceiving);
+    CHECK(sequence->length() == 0);
+    if (refuses) {
+      receiver.first_token_refused(Error(ErrorCode::kMismatch, "an unlikely token"));
+      pair.run();
+      require_refused(pair, *sequence, ErrorCode::kMismatch, "an unlikely token");
+    } else {
+      receiver.first_token_taken();
+      pair.run();
+      require_committed(pair, *sequence, 40);
+    }
+  }
+}
+
+TEST_CASE("token ids that the model does not have are refused, and named") {
+  const std::uint32_t vocab = handoff_identity().vocab;
+  for (const TokenId id : {vocab, vocab + 1, TokenId{0x7fffffff}}) {
+    const auto sequence = empty_sequence(kGeometry);
+    wire::Offer offer = make_offer(kGeometry, 40);
+    offer.tokens[39] = id;
+    MachinePair pair(offer, kSource, sequence);
+    pair.hand_over();
+    require_refused(pair, *sequence, ErrorCode::kMalformed,
+                    "OFFER.tokens[39] is id " + std::to_string(id) + "; the model has 100 tokens");
+  }
+  struct Case {
+    const char* word;
+    void (*change)(wire::FirstToken&);
+  };
+  for (const Case& c :
+       {Case{"FIRST_TOKEN.token is id 100;", [](wire::FirstToken& t) { t.token = 100; }},
+        Case{"FIRST_TOKEN.top[1] is id 101;", [](wire::FirstToken& t) {
+               t.top = {{99, 1.0f}, {101, 0.5f}};
+             }}}) {
+    const auto sequence = empty_sequence(kGeometry);
+    MachinePair pair(decode_offer(40), kSource, sequence);
+    wire::FirstToken token = first_token();
+    c.change(token);
+    REQUIRE(pair.sender.machine.send_first_token(token).ok());
+    pair.hand_over();
+    require_refused(pair, *sequence, ErrorCode::kMalformed, c.word);
+    CHECK(pair.receiver.first_tokens.empty());
+  }
+  const auto sequence = empty_sequence(kGeometry);
+  wire::Offer offer = decode_offer(40);
+  offer.tokens[0] = vocab - 1;
+  MachinePair pair(offer, kSource, sequence);
+  wire::FirstToken last = first_token();
+  last.token = vocab - 1;
+  REQUIRE(pair.sender.machine.send_first_token(last).ok());
+  pair.hand_over();
+  CHECK(pair.receiver.machine.state() == HandoffReceiver::State::kCommitted);
+}
+
+TEST_CASE("an offer in the middle of a hand-off is refused whatever its id, and not dropped") {
+  for (const bool to_receiver : {true, false}) {
+    for (const std::uint64_t id : {std::uint64_t{1}, std::uint64_t{7}}) {
+      const auto sequence = empty_sequence(kGeometry);
+      MachinePair pair(make_offer(kGeometry, 40), kSource, sequence);
+      publish_all(pair.sender.machine, make_offer(kGeometry, 40), 1);
+      while (pair.receiver.machine.state() != HandoffReceiver::State::kReceiving)
+        REQUIRE(pair.step());
+      const wire::Frame second =
+          to_frame(outgoing(wire::MessageType::kOffer, {id, 2, 1}, make_offer(kGeometry, 40)));
+      if (to_receiver) {
+        pair.receiver.machine.on_frame(0, second, pair.now);
+      } else {
+        pair.sender.machine.on_frame(second, pair.now);
+      }
+      pair.run();
+      require_refused(pair, *sequence, ErrorCode::kProtocol, "OFFER is not a message to the");
+    }
+  }
+}
+
 TEST_CASE("without the first token that a decode order needs there is no end") {
   const auto sequence = empty_sequence(kGeometry);
   MachinePair pair(decode_offer(40), kSource, sequence);
@@ -142,7 +229,7 @@ TEST_CASE("an offer of another model is refused, and the field that differs is n
              [](ModelIdentity& id) { id.rope.inverse_frequency[2] *= 2; }},
         Case{"layers", [](ModelIdentity& id) { id.layers = 4; }},
         Case{"heads", [](ModelIdentity& id) { id.heads = 8; }},
-        Case{"architecture", [](ModelIdentity& id) { id.architecture = Architecture::kQwen3; }}}) {
+        Case{"architecture", [](ModelIdentity& id) { id.architecture = "qwen3"; }}}) {
     INFO(c.word);
     const auto sequence = empty_sequence(kGeometry);
     ModelIdentity other = handoff_identity();

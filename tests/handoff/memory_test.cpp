@@ -63,7 +63,7 @@ class Sieve : public KvSink, public HandoffHandler {
     acceptance.sink = this;
     return acceptance;
   }
-  void on_first_token(const wire::FirstToken&) override {}
+  Status on_first_token(const wire::FirstToken&) override { return {}; }
 
   std::uint64_t bytes = 0;
 

@@ -165,6 +165,42 @@ TEST_CASE("the first token comes while the cache is still on its way") {
   CHECK(handler.first_tokens[0].token == 7);
 }
 
+TEST_CASE("a first token that the application refuses fails the hand-off, and the sender is told") {
+  class Throwing : public SequenceHandler {
+   public:
+    using SequenceHandler::SequenceHandler;
+    Status on_first_token(const wire::FirstToken&) override {
+      throw std::runtime_error("the token is cursed");
+    }
+  };
+  const auto failure = [](auto& handler, const KvSequence& sequence) {
+    Link link;
+    Receiving receiving(link.receiver, handler);
+    wire::Offer offer = make_offer(kGeometry, 100);
+    offer.decode.emplace();
+    auto session = SendSession::start(link.sender, kSource, offer).value();
+    REQUIRE(session->send_first_token({}).ok());
+    const Status ignored = publish_all(*session, 100, 100);
+    static_cast<void>(ignored);
+    const auto sent = session->finish();
+    const auto received = receiving.outcome();
+    REQUIRE_FALSE(sent.ok());
+    REQUIRE_FALSE(received.ok());
+    CHECK(sequence.length() == 0);
+    CHECK(sequence.pool()->free_blocks() == sequence.pool()->capacity_blocks());
+    CHECK(received.error().code == sent.error().code);
+    return sent.error();
+  };
+  const auto sequence = empty_sequence(kGeometry);
+  SequenceHandler refusing(sequence);
+  refusing.first_token_answer = Error(ErrorCode::kMismatch, "the model would not say this");
+  const Error refused = failure(refusing, *sequence);
+  CHECK(refused.code == ErrorCode::kMismatch);
+  CHECK(refused.message.find("would not say this") != std::string::npos);
+  Throwing throwing(sequence);
+  CHECK(failure(throwing, *sequence).message.find("cursed") != std::string::npos);
+}
+
 TEST_CASE("either end cancels at once, and the other is told why") {
   for (const bool sender_cancels : {true, false}) {
     Link link;
@@ -211,7 +247,7 @@ TEST_CASE("an application that refuses, or cannot write, says so to the sender")
     Result<HandoffAcceptance> on_offer(const wire::Offer&) override {
       return Error(ErrorCode::kResourceExhausted, "no room at the inn");
     }
-    void on_first_token(const wire::FirstToken&) override {}
+    Status on_first_token(const wire::FirstToken&) override { return {}; }
   };
   class ThrowingSink : public KvSink {
    public:
@@ -229,7 +265,7 @@ TEST_CASE("an application that refuses, or cannot write, says so to the sender")
       acceptance.sink = &sink;
       return acceptance;
     }
-    void on_first_token(const wire::FirstToken&) override {}
+    Status on_first_token(const wire::FirstToken&) override { return {}; }
     ThrowingSink sink;
   };
   const auto failure = [](HandoffHandler& handler) {

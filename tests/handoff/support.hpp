@@ -24,6 +24,7 @@ inline KvGeometry handoff_geometry() {
 
 inline ModelIdentity handoff_identity() {
   ModelIdentity id;
+  id.architecture = "llama";
   id.layers = 3;
   id.heads = 4;
   id.kv_heads = 2;
@@ -128,9 +129,13 @@ class SequenceHandler : public HandoffHandler {
     acceptance.sink = &sink_;
     return acceptance;
   }
-  void on_first_token(const wire::FirstToken& token) override { first_tokens.push_back(token); }
+  Status on_first_token(const wire::FirstToken& token) override {
+    first_tokens.push_back(token);
+    return first_token_answer;
+  }
 
   HandoffTerms terms;
+  Status first_token_answer;
   std::vector<wire::FirstToken> first_tokens;
 
  private:

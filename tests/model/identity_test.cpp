@@ -13,7 +13,7 @@ namespace {
 
 ModelIdentity base() {
   ModelIdentity id;
-  id.architecture = Architecture::kQwen2;
+  id.architecture = "qwen2";
   id.layers = 30;
   id.heads = 9;
   id.kv_heads = 3;
@@ -46,7 +46,7 @@ TEST_CASE("a difference in any field is named with both values") {
     const char* theirs;
   };
   const Change changes[] = {
-      {"architecture", [](ModelIdentity& i) { i.architecture = Architecture::kQwen3; }, "qwen3"},
+      {"architecture", [](ModelIdentity& i) { i.architecture = "gemma3"; }, "\"gemma3\""},
       {"layers", [](ModelIdentity& i) { i.layers = 31; }, "31"},
       {"heads", [](ModelIdentity& i) { i.heads = 12; }, "12"},
       {"kv_heads", [](ModelIdentity& i) { i.kv_heads = 9; }, "9"},
@@ -80,6 +80,23 @@ TEST_CASE("a difference in any field is named with both values") {
     CHECK_FALSE(compare(theirs, base()).ok());
     CHECK(theirs.fingerprint() != base().fingerprint());
   }
+}
+
+TEST_CASE("an architecture is a short name in printable ASCII, and compared as it is") {
+  for (const std::string& name : {std::string("llama"), std::string("gemma3"), std::string("!"),
+                                  std::string("~"), std::string(64, 'x')}) {
+    INFO(name);
+    CHECK(is_architecture(name));
+  }
+  for (const std::string& name :
+       {std::string(), std::string("two words"), std::string("a\n"), std::string("a\x7f"),
+        std::string("\xc3\xa9"), std::string("a\0b", 3), std::string(65, 'x')}) {
+    INFO(name);
+    CHECK_FALSE(is_architecture(name));
+  }
+  ModelIdentity theirs = base();
+  theirs.architecture = "Qwen2";
+  CHECK_FALSE(compare(base(), theirs).ok());
 }
 
 TEST_CASE("descriptive metadata counts only when both ends have it") {

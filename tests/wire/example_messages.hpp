@@ -49,14 +49,14 @@ inline kvferry::wire::TicketId example_ticket() {
 inline kvferry::wire::Offer example_offer() {
   kvferry::wire::Offer m;
   for (std::size_t i = 0; i < m.sequence.size(); ++i) m.sequence[i] = static_cast<std::uint8_t>(i);
-  m.identity.architecture = kvferry::Architecture::kQwen2;
+  m.identity.architecture = "qwen2";
   m.identity.layers = 3;
   m.identity.heads = 4;
   m.identity.kv_heads = 2;
   m.identity.head_dim = 4;
   m.identity.hidden = 16;
   m.identity.ffn = 64;
-  m.identity.vocab = 1000;
+  m.identity.vocab = 0x80000000u;  // the largest that token ids allow
   m.identity.norm_epsilon = 0.0009765625f;
   m.identity.rope = example_rope();
   m.identity.tokenizer = 0x0123456789abcdefu;

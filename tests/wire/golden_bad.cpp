@@ -133,9 +133,13 @@ void add_offer(BadFrames& bad) {
   const auto offer = [&](const std::string& name, const std::string& why, auto change) {
     bad.changed("offer_" + name, MessageType::kOffer, why, example_offer(), change);
   };
-  using kvferry::Architecture;
-  offer("architecture", "architecture 3",
-        [](Offer& m) { m.identity.architecture = static_cast<Architecture>(3); });
+  offer("architecture_empty", "no architecture", [](Offer& m) { m.identity.architecture.clear(); });
+  offer("architecture_space", "the architecture holds a space",
+        [](Offer& m) { m.identity.architecture = "my llama"; });
+  offer("architecture_ascii", "the architecture is not ASCII",
+        [](Offer& m) { m.identity.architecture = "lam\xc3\xa4"; });
+  offer("architecture_length", "the architecture has 65 bytes",
+        [](Offer& m) { m.identity.architecture.assign(65, 'a'); });
   offer("identity_rope_nan", "an inverse frequency of the identity is not a number",
         [&](Offer& m) { m.identity.rope.inverse_frequency[1] = nan; });
   offer("identity_rope_pairs", "the identity has 513 RoPE pairs",
@@ -206,7 +210,8 @@ void add_offer(BadFrames& bad) {
   payload.back() = 2;
   bad.add("offer_decode_2", ErrorCode::kMalformed, "the decode flag is 2",
           framed(MessageType::kOffer, payload));
-  payload.resize(16 + 1 + 7 * 4 + 4 + 1);  // up to the count of the identity's inverse frequencies
+  // Up to the count of the identity's inverse frequencies.
+  payload.resize(16 + 4 + cache_only.identity.architecture.size() + 7 * 4 + 4 + 1);
   kvferry::ByteWriter(payload).u32(512);
   bad.add("offer_count_without_entries", ErrorCode::kMalformed,
           "512 inverse frequencies announced at the end of the payload",

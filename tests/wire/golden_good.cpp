@@ -57,6 +57,7 @@ std::vector<GoldenFile> golden_good_frames() {
 
   add("offer", frame_of(MessageType::kOffer, kHandoff, example_offer()));
   Offer cache_only = example_offer();
+  cache_only.identity.architecture = "my-engine/gemma3";  // one that the library has no name for
   cache_only.decode.reset();
   add("offer_cache_only", frame_of(MessageType::kOffer, kHandoff, cache_only));
   add("accept", frame_of(MessageType::kAccept, kHandoff, example_accept()));

@@ -132,6 +132,8 @@ std::vector<GoldenFile> golden_sessions() {
         [](Offer& m) { m.decode.emplace(); });
   offer("other_model", ErrorCode::kMismatch, "norm weights of another model",
         [](Offer& m) { m.identity.norms ^= 1; });
+  offer("token_id", ErrorCode::kMalformed, "a token id that the model does not have",
+        [](Offer& m) { m.tokens[2] = m.identity.vocab; });
   offer("other_rope", ErrorCode::kMismatch, "another rotation than the identity's",
         [](Offer& m) { m.rope.inverse_frequency[1] = 0.25f; });
   return files;

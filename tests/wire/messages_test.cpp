@@ -176,6 +176,9 @@ TEST_CASE("serialize() refuses what a peer would refuse, and appends nothing") {
   offer.coverage.pop_back();
   check_refused(offer, "OFFER.coverage");
   offer = example_offer();
+  offer.identity.architecture.clear();
+  check_refused(offer, "OFFER.identity.architecture is empty; set ModelIdentity::architecture");
+  offer = example_offer();
   offer.identity.norm_epsilon = std::numeric_limits<float>::infinity();
   check_refused(offer, "OFFER.identity.norm_epsilon");
   offer = example_offer();

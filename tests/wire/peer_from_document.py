@@ -127,6 +127,10 @@ class Payload:
             require(not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value), name)
         return self.put(name, value)
 
+    def name(self, name, cap):
+        value = self.text(name, cap, "bytes")
+        require(value and all(0x21 <= ord(c) <= 0x7e for c in value), name)
+
     def list(self, name, cap, least, entry):
         n = self.number("I")
         require(n <= cap, name + " is too long")
@@ -199,7 +203,7 @@ def stop(p):
 
 def offer(p):
     p.id16("sequence")
-    p.enum("identity.architecture", 2)
+    p.name("identity.architecture", 64)
     for name in ("layers", "heads", "kv_heads", "head_dim", "hidden", "ffn", "vocab"):
         p.u32("identity." + name)
     p.real("identity.norm_epsilon")

@@ -46,6 +46,7 @@ class SmallCache {
 
   kvferry::ModelIdentity identity() const {
     kvferry::ModelIdentity id;
+    id.architecture = "llama";
     id.layers = geometry_.layers;
     id.heads = 2;
     id.kv_heads = geometry_.kv_heads;

@@ -48,8 +48,9 @@ class Connection {
   Status send_frame(const wire::FrameHeader& header, Bytes head, Bytes tail, Deadline deadline);
 
   // The next frame that an application acts on. PING is answered and PONG dropped; so are late
-  // frames of a hand-off that is over. The peer's ERROR and GOODBYE for the connection come as an
-  // error: its own, or kClosed. After kTimeout the connection is as before.
+  // frames of a hand-off that is over. An OFFER is never late: under an id that was used before it
+  // is refused, which only the peer is told. The peer's ERROR and GOODBYE for the connection come
+  // as an error: its own, or kClosed. After kTimeout the connection is as before.
   Result<wire::Frame> receive(Deadline deadline, const Cancelled& cancelled = {});
   // The next frame, whatever it is.
   Result<wire::Frame> receive_any(Deadline deadline);
@@ -147,7 +148,16 @@ inline Result<wire::Frame> Connection::receive(Deadline deadline, const Cancelle
   for (;;) {
     KVFERRY_ASSIGN(wire::Frame frame, wait_for_frame(deadline, cancelled));
     const bool of_connection = frame.header.address.handoff == 0;
-    if (!of_connection && frame.header.address.handoff <= retired_handoff_) continue;
+    if (!of_connection && frame.header.address.handoff <= retired_handoff_) {
+      if (frame.header.type == wire::MessageType::kOffer) {
+        send_error(Error(ErrorCode::kProtocol,
+                         "OFFER under hand-off id " + std::to_string(frame.header.address.handoff) +
+                             "; ids up to " + std::to_string(retired_handoff_) +
+                             " were used on this connection: offer under a greater one"),
+                   deadline, frame.header.address);
+      }
+      continue;
+    }
     switch (frame.header.type) {
       case wire::MessageType::kPing: {
         KVFERRY_ASSIGN(const wire::Ping ping, wire::parse_ping(frame.payload));

@@ -19,6 +19,7 @@
 #include "kvferry/wire/digest.hpp"
 #include "kvferry/wire/frame.hpp"
 #include "kvferry/wire/serialize.hpp"
+#include "kvferry/wire/token_ids.hpp"
 
 namespace kvferry {
 
@@ -45,10 +46,11 @@ class IncomingCache {
   Status on_block(std::size_t link, std::uint16_t source, wire::Frame& frame);
   Status on_end(std::uint16_t source, Bytes payload);
 
-  // Once, as soon as it is there.
+  // Once, as soon as it is there; the cache is not complete before it is answered.
   std::optional<wire::FirstToken> take_first_token() {
     return std::exchange(first_token_, std::nullopt);
   }
+  void first_token_taken() { first_token_answered_ = true; }
   // The next block; each is answered by one of the other two.
   std::optional<IncomingBlock> take_block();
   void block_written(const IncomingBlock& block, std::uint16_t source);
@@ -62,8 +64,11 @@ class IncomingCache {
   bool has_ended(std::uint16_t source) const;
   // Every source has sent its END.
   bool all_ended() const;
-  // Moreover, every block was written.
-  bool is_complete() const { return all_ended() && blocks_out_ == 0 && blocks_.empty(); }
+  // Moreover, every block was written and the first token was taken.
+  bool is_complete() const {
+    return all_ended() && blocks_out_ == 0 && blocks_.empty() &&
+           (!first_token_came_ || first_token_answered_);
+  }
 
   std::size_t blocks_out() const { return blocks_out_; }  // taken and not answered
   std::uint64_t blocks() const { return total().blocks(); }
@@ -90,7 +95,9 @@ class IncomingCache {
   std::uint32_t begin_ = 0;
   std::optional<RowLedger> rows_;
   std::map<std::uint16_t, Account> accounts_;  // by source
+  std::uint32_t vocab_ = 0;
   bool first_token_came_ = false;
+  bool first_token_answered_ = false;
   std::optional<wire::FirstToken> first_token_;
   std::deque<IncomingBlock> blocks_;
   std::size_t blocks_out_ = 0;
@@ -101,6 +108,7 @@ inline void IncomingCache::start(const wire::Offer& offer, std::uint32_t begin,
                                  std::uint64_t window) {
   coverage_ = offer.coverage;
   needs_first_token_ = offer.decode.has_value();
+  vocab_ = offer.identity.vocab;
   begin_ = begin;
   rows_.emplace(offer.layers, begin, static_cast<std::uint32_t>(offer.tokens.size()));
   for (const wire::CoveragePart& part : coverage_) accounts_[part.source].credit.open(window);
@@ -112,7 +120,9 @@ inline Status IncomingCache::on_first_token(Bytes payload) {
                                            ? "a second FIRST_TOKEN of one hand-off"
                                            : "FIRST_TOKEN, but the offer has no decode order");
   }
-  KVFERRY_ASSIGN(first_token_, wire::parse_first_token(payload));
+  KVFERRY_ASSIGN(const wire::FirstToken first, wire::parse_first_token(payload));
+  KVFERRY_TRY(wire::check_token_ids(first, vocab_));
+  first_token_ = first;
   first_token_came_ = true;
   return {};
 }

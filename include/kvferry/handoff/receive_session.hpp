@@ -42,8 +42,9 @@ class HandoffHandler {
   // The offer's model is already known to match. An error refuses the offer and is told to the
   // sender.
   virtual Result<HandoffAcceptance> on_offer(const wire::Offer& offer) = 0;
-  // Comes ahead of the cache, at most once.
-  virtual void on_first_token(const wire::FirstToken& token) = 0;
+  // Comes ahead of the cache, at most once, with a token id that the model has. An error fails the
+  // hand-off and is told to the sender; nothing is committed before the call returns.
+  virtual Status on_first_token(const wire::FirstToken& token) = 0;
 };
 
 struct ReceiveOptions {
@@ -265,7 +266,14 @@ inline void ReceiveSession::ask_application() {
   }
   if (const auto token = machine_.take_first_token()) {
     lock.unlock();
-    handler_.on_first_token(*token);
+    const Status taken = without_exceptions([&] { return handler_.on_first_token(*token); });
+    lock.lock();
+    if (taken.ok()) {
+      machine_.first_token_taken();
+    } else {
+      machine_.first_token_refused(taken.error());
+    }
+    changed_.notify_all();
   }
 }
 

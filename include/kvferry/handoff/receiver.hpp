@@ -69,6 +69,8 @@ class HandoffReceiver {
   // `terms` for which plan_import() succeeds.
   void accept(const HandoffTerms& terms, TimePoint now);
   void refuse(const Error& reason);
+  void first_token_taken();
+  void first_token_refused(const Error& error);
   void block_written(const BlockEvent& block);
   void block_failed(const Error& error);
   void committed(const KvCommit& commit);
@@ -78,7 +80,7 @@ class HandoffReceiver {
 
   // True once, when the application has to decide on offer().
   bool take_offer();
-  // Once, as soon as it is there.
+  // Once, as soon as it is there; answered by first_token_taken() or first_token_refused().
   std::optional<wire::FirstToken> take_first_token();
   // The next block; each is answered by block_written() or block_failed(), in any order.
   std::optional<BlockEvent> take_block();
@@ -214,7 +216,8 @@ inline Status HandoffReceiver::check_offer(const wire::Frame& frame) {
 inline Status HandoffReceiver::handle(std::size_t index, wire::Frame& frame, TimePoint now) {
   Link& link = links_[index];
   const wire::FrameAddress& address = frame.header.address;
-  if (address.handoff != 0 &&
+  // An OFFER is never late, so that a second one is not taken for a frame of an earlier hand-off.
+  if (address.handoff != 0 && frame.header.type != wire::MessageType::kOffer &&
       (!link.bound || address.handoff != link.address.handoff || address.epoch != offer_.epoch() ||
        address.source != link.address.source)) {
     ++dropped_;
@@ -294,6 +297,15 @@ inline std::optional<HandoffReceiver::BlockEvent> HandoffReceiver::take_block() 
 
 inline bool HandoffReceiver::take_commit() {
   return std::exchange(commit_due_, false);
+}
+
+inline void HandoffReceiver::first_token_taken() {
+  incoming_.first_token_taken();
+  commit_if_complete();
+}
+
+inline void HandoffReceiver::first_token_refused(const Error& error) {
+  if (!is_over()) fail(error);
 }
 
 inline void HandoffReceiver::block_written(const BlockEvent& block) {

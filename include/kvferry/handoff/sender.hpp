@@ -200,7 +200,9 @@ inline void HandoffSender::on_malformed(const Error& error) {
 inline Status HandoffSender::handle(const wire::Frame& frame, TimePoint now) {
   const wire::FrameAddress& address = frame.header.address;
   const bool of_connection = address.handoff == 0;
-  if (!of_connection &&
+  // An OFFER is never late, so that one from the receiver is not taken for a frame of an earlier
+  // hand-off.
+  if (!of_connection && frame.header.type != wire::MessageType::kOffer &&
       (address.handoff != options_.address.handoff || address.epoch != options_.address.epoch ||
        address.source != options_.address.source)) {
     ++dropped_;

@@ -13,14 +13,15 @@
 #include "kvferry/model/identity.hpp"
 #include "kvferry/wire/frame.hpp"
 #include "kvferry/wire/serialize.hpp"
+#include "kvferry/wire/token_ids.hpp"
 
 namespace kvferry {
 
 // The first OFFER that comes says what the hand-off is; the other sources have to say the same.
 class SharedOffer {
  public:
-  // The first OFFER, well-formed, of the model `identity` and of a profile that this build decodes;
-  // else kMalformed, kMismatch or kUnsupported.
+  // The first OFFER, well-formed, of the model `identity` with token ids that it has, and of a
+  // profile that this build decodes; else kMalformed, kMismatch or kUnsupported.
   Status take_first(const wire::Frame& frame, const ModelIdentity& identity) {
     KVFERRY_ASSIGN(wire::Offer offer, wire::parse_offer(frame.payload));
     for (const wire::CoveragePart& part : offer.coverage) sources_.insert(part.source);
@@ -28,6 +29,7 @@ class SharedOffer {
     hash_ = frame.header.payload_hash;
     epoch_ = frame.header.address.epoch;
     KVFERRY_TRY(compare(identity, offer_->identity));
+    KVFERRY_TRY(wire::check_token_ids(*offer_));
     return check_profile(offer_->profile);
   }
 

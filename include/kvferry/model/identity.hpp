@@ -1,6 +1,7 @@
 // ModelIdentity: what two ends must share before one may decode from the other's KV cache.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -18,10 +19,13 @@ namespace kvferry {
 // Independent of how the matrices are quantised: an INT8 prefill and a 4-bit decode of one
 // checkpoint are equal. Plain data; it travels on the wire, within the caps below.
 struct ModelIdentity {
-  static constexpr std::size_t kMaxTextBytes = 256;  // of each string
+  static constexpr std::size_t kMaxArchitectureBytes = 64;
+  static constexpr std::size_t kMaxTextBytes = 256;  // of each string of descriptive metadata
   static constexpr std::size_t kMaxRopePairs = 512;  // of rope.inverse_frequency
 
-  Architecture architecture = Architecture::kLlama;
+  // What computes with the weights: "llama", "qwen2", "gemma3", a name of your own. Printable ASCII
+  // without spaces, to be set (is_architecture()); compared byte by byte.
+  std::string architecture;
   std::uint32_t layers = 0;
   std::uint32_t heads = 0;
   std::uint32_t kv_heads = 0;
@@ -48,6 +52,12 @@ struct ModelIdentity {
   // descriptive metadata that the other has.
   std::uint64_t fingerprint() const;
 };
+
+// Whether `name` can travel as ModelIdentity::architecture.
+inline bool is_architecture(const std::string& name) {
+  return !name.empty() && name.size() <= ModelIdentity::kMaxArchitectureBytes &&
+         std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7f; });
+}
 
 // `text` in lower case without spaces and punctuation and without a trailing quantisation name:
 // the form in which descriptive metadata is compared. Bytes above 0x7f stay.
@@ -83,7 +93,7 @@ inline std::string comparable_name(const std::string& text) {
 inline std::uint64_t ModelIdentity::fingerprint() const {
   std::vector<std::uint8_t> bytes;
   ByteWriter w(bytes);
-  w.u8(static_cast<std::uint8_t>(architecture));
+  w.string(architecture);
   for (const std::uint32_t v : {layers, heads, kv_heads, head_dim, hidden, ffn, vocab}) w.u32(v);
   w.f32(norm_epsilon);
   w.u8(static_cast<std::uint8_t>(rope.layout));
@@ -145,8 +155,8 @@ inline Status compare_rope(const RopeSpec& ours, const RopeSpec& theirs) {
 // differs, with both values.
 inline Status compare(const ModelIdentity& ours, const ModelIdentity& theirs) {
   if (ours.architecture != theirs.architecture) {
-    return detail::identity_mismatch("architecture", name_of(ours.architecture),
-                                     name_of(theirs.architecture));
+    return detail::identity_mismatch("architecture", kvferry::quoted(ours.architecture),
+                                     kvferry::quoted(theirs.architecture));
   }
   struct Count {
     const char* field;

@@ -47,7 +47,7 @@ class InProcessHandoff {
       acceptance.sink = &sink_;
       return acceptance;
     }
-    void on_first_token(const wire::FirstToken&) override {}
+    Status on_first_token(const wire::FirstToken&) override { return {}; }
 
    private:
     SequenceSink sink_;

@@ -35,7 +35,13 @@ void rope_fields(Io& io, const RopeNames& names, RopeSpec& rope) {
 
 template <typename Io>
 void fields(Io& io, ModelIdentity& id) {
-  io.enumeration("identity.architecture", id.architecture, Architecture::kQwen3);
+  io.bytes("identity.architecture", id.architecture,
+           static_cast<std::uint32_t>(ModelIdentity::kMaxArchitectureBytes));
+  io.require(!id.architecture.empty(), "identity.architecture",
+             "is empty; set ModelIdentity::architecture to the name of the model's architecture, "
+             "such as \"llama\"");
+  io.require(is_architecture(id.architecture), "identity.architecture",
+             "is not printable ASCII without spaces");
   io.integer("identity.layers", id.layers);
   io.integer("identity.heads", id.heads);
   io.integer("identity.kv_heads", id.kv_heads);

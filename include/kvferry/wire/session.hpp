@@ -17,6 +17,7 @@
 #include "kvferry/wire/digest.hpp"
 #include "kvferry/wire/frame.hpp"
 #include "kvferry/wire/serialize.hpp"
+#include "kvferry/wire/token_ids.hpp"
 
 namespace kvferry::wire {
 
@@ -96,7 +97,8 @@ class SessionImport : public SessionHandler {
   // Gives the sink for an offer, which outlives the import, or refuses the offer.
   using Open = std::function<Result<KvSink*>(const Offer&)>;
 
-  // `identity`: of the model that will use the cache; another one is kMismatch, naming the field.
+  // `identity`: of the model that will use the cache; another one is kMismatch, naming the field,
+  // a token id that it does not have kMalformed.
   SessionImport(ModelIdentity identity, Open open)
       : identity_(std::move(identity)), open_(std::move(open)) {}
   ~SessionImport() override {
@@ -277,6 +279,7 @@ inline Status SessionReader::take_end(const Frame& frame) {
 
 inline Status SessionImport::on_offer(const Offer& offer) {
   KVFERRY_TRY(compare(identity_, offer.identity));
+  KVFERRY_TRY(check_token_ids(offer));
   KVFERRY_ASSIGN(KvSink* const sink, open_(offer));
   const KvGeometry& geometry = sink->geometry();
   const auto mismatch = [](const char* field) {
