@@ -23,7 +23,7 @@ constexpr std::uint32_t kLeastTokens = 257;
 // Planes are measured at the steps of this profile, near those that they will have.
 constexpr Profile kMeasuredProfile = Profile::kLow;
 // What all planes together add at that profile, in nats a token.
-constexpr double kMeasuredDivergence = 0.0055;
+constexpr double kMeasuredDivergence = 0.0065;
 
 // path::Reference, with a look at the queries.
 class QueryEngine final : public Engine {
