@@ -146,10 +146,11 @@ void add_run(CLI::App& app, Command& chosen) {
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
   command
-      ->add_option("--handoff", options->handoff,
-                   "Send the cache through encode, frames and decode between prefill and decode: "
-                   "none, " +
-                       std::string(kProfileNames))
+      ->add_option(
+          "--handoff", options->handoff,
+          std::string("Send the cache through encode, frames and decode between prefill and "
+                      "decode: none, ") +
+              kProfileNames)
       ->capture_default_str();
   command->add_option("--force-ids", options->force_ids,
                       "A JSON array of token ids that the continuation begins with");

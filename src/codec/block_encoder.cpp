@@ -92,23 +92,24 @@ bool BlockEncoder::Scratch::encode_groups(const BlockSpec& spec, Bytes rows, Mut
 bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, MutableBytes out,
                                              BlockHeader& header, BlockSize& size) {
   const std::uint32_t tokens = spec.range.tokens();
-  // Classes that are all 0 say nothing.
+  // Classes that are all 0 say nothing, and position 0 alone needs no codebook.
   BlockSpec coded = spec;
   if (std::all_of(spec.token_classes.begin(), spec.token_classes.end(),
                   [](std::uint8_t c) { return c == 0; })) {
     coded.token_classes = {};
   }
   const bool has_classes = !coded.token_classes.empty();
-  const std::size_t extension = extension_bytes(codebook != nullptr, has_classes, tokens);
+  const bool has_codebook = codebook != nullptr && spec.range.end > 1;
+  const std::size_t extension = extension_bytes(has_codebook, has_classes, tokens);
   if (extension > out.size()) return false;
   const CodebookPlane* plane =
-      codebook == nullptr ? nullptr : &codebook->layers()[spec.range.layer].plane(spec.range.plane);
+      has_codebook ? &codebook->layers()[spec.range.layer].plane(spec.range.plane) : nullptr;
   if (!quantised.encode(geometry, coded, plane, rope, rows, out.subspan(extension), size))
     return false;
 
   header.extension_bytes = static_cast<std::uint16_t>(extension);
   std::uint8_t* at = out.data();
-  if (codebook != nullptr) {
+  if (has_codebook) {
     header.required_features |= static_cast<std::uint16_t>(BlockFeature::kCodebook);
     for (std::uint32_t b = 0; b < 8; ++b)
       *at++ = static_cast<std::uint8_t>(codebook->id() >> (8 * b));

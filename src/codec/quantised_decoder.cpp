@@ -40,10 +40,8 @@ Status QuantisedDecoder::parse(const BlockHeader& header, Bytes block) {
   const std::size_t step_offset = in.offset();
   step_ = static_cast<std::int16_t>(in.u16());
   flags_ = in.u8();
-  if ((flags_ & kHasIds) != 0) {
-    id_of_ids_ = in.u8();
-    id_bias_ = static_cast<std::int8_t>(in.u8());
-  }
+  if (tokens_ != 0) id_bias_ = static_cast<std::int8_t>(in.u8());
+  if ((flags_ & kHasIds) != 0) id_of_ids_ = in.u8();
   if ((flags_ & kHasMeans) != 0) id_of_means_ = in.u8();
   if (!in.ok()) return malformed(block.size(), "ends inside the step and the flags");
   if (step_ < -kMaxBlockStep || step_ > kMaxBlockStep)
@@ -142,17 +140,15 @@ Status QuantisedDecoder::read(std::uint32_t id, std::size_t count, std::int16_t*
 // Ids and means.
 Status QuantisedDecoder::read_side(const CodebookPlane* plane) {
   expected_ids(steps_, plane, channels_, ids_);
-  differences_.resize(channels_);
-  if ((flags_ & kHasIds) != 0) {
-    KVFERRY_TRY(read(id_of_ids_, channels_, differences_.data()));
-    for (std::size_t c = 0; c < channels_; ++c) {
-      const std::int32_t id = ids_[c] + id_bias_ + differences_[c];
-      if (id < 0 || id >= static_cast<std::int32_t>(kIds)) {
-        return malformed(streams_offset_,
-                         "table id " + std::to_string(id) + " of channel " + std::to_string(c));
-      }
-      ids_[c] = static_cast<std::uint8_t>(id);
+  differences_.assign(channels_, 0);
+  if ((flags_ & kHasIds) != 0) KVFERRY_TRY(read(id_of_ids_, channels_, differences_.data()));
+  for (std::size_t c = 0; c < channels_; ++c) {
+    const std::int32_t id = ids_[c] + id_bias_ + differences_[c];
+    if (id < 0 || id >= static_cast<std::int32_t>(kIds)) {
+      return malformed(streams_offset_,
+                       "table id " + std::to_string(id) + " of channel " + std::to_string(c));
     }
+    ids_[c] = static_cast<std::uint8_t>(id);
   }
   means_.resize(channels_);
   for (std::size_t c = 0; c < channels_; ++c) means_[c] = codebook_mean(plane, c);

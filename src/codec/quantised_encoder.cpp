@@ -92,15 +92,20 @@ bool QuantisedEncoder::choose_step(const BlockSpec& spec, const CodebookPlane* p
     kernels.add_squares(values_.data() + t * channels_, means_.data(), channels_, squares.data());
   }
   double sum = 0;
-  for (const float s : squares) sum += static_cast<double>(s);
+  double mean_sum = 0;
+  for (std::size_t c = 0; c < channels_; ++c) {
+    sum += static_cast<double>(squares[c]);
+    mean_sum += static_cast<double>(means_[c]) * static_cast<double>(means_[c]);
+  }
   const auto free = static_cast<double>(about_mean ? tokens_ - 1 : tokens_);
-  const double mean_square = sum / (free * static_cast<double>(channels_));
+  double mean_square = sum / (free * static_cast<double>(channels_));
   if (!(mean_square < 1e30)) return false;
-  // One token of K: about a quarter of its energy is not the mean's.
-  const double about = plane_ == Plane::kKey && tokens_ == 1 ? mean_square / 4 : mean_square;
-  // The root by its logarithm: halving that of the square.
-  if (about > 1e-30) {
-    step_ += kNeutralStep + log2_eighths(static_cast<float>(std::sqrt(about)));
+  // One token of K: about a quarter of its energy is not the mean's. Equal tokens: their K of the
+  // first layer has no spread at all.
+  if (plane_ == Plane::kKey && tokens_ == 1) mean_square /= 4;
+  mean_square = std::max(mean_square, mean_sum / (256 * static_cast<double>(channels_)));
+  if (mean_square > 1e-30) {
+    step_ += kNeutralStep + log2_eighths(static_cast<float>(std::sqrt(mean_square)));
   } else {
     step_ = -kMaxBlockStep;
   }
@@ -161,45 +166,59 @@ bool QuantisedEncoder::quantise() {
   return true;
 }
 
+void QuantisedEncoder::count(std::size_t channel) {
+  const std::int16_t* run = runs_.data() + channel * tokens_;
+  for (std::uint32_t token_class = 0; token_class <= kMaxTokenClass; ++token_class) {
+    counts_.add(run, class_counts_[token_class], token_class);
+    run += class_counts_[token_class];
+  }
+}
+
+// Each channel's own id, as a difference to the expected one, or the expected ones where the
+// differences take more than they save.
 void QuantisedEncoder::choose_ids(const CodebookPlane* plane) {
   expected_ids(steps_, plane, channels_, expected_ids_);
   ids_.resize(channels_);
   std::uint64_t bits = 0;
   std::uint64_t expected_bits = 0;
+  std::int32_t sum = 0;
   for (std::size_t c = 0; c < channels_; ++c) {
     counts_.clear();
-    const std::int16_t* run = runs_.data() + c * tokens_;
-    for (std::uint32_t token_class = 0; token_class <= kMaxTokenClass; ++token_class) {
-      counts_.add(run, class_counts_[token_class], token_class);
-      run += class_counts_[token_class];
-    }
+    count(c);
     std::uint64_t channel_bits = 0;
     ids_[c] = counts_.best_id(channel_bits);
     bits += channel_bits;
     expected_bits += counts_.bits_of(expected_ids_[c]);
+    sum += ids_[c] - expected_ids_[c];
+  }
+  std::int32_t expected_bias = 0;
+  if (plane == nullptr && tokens_ < kMeanTokens && tokens_ * channels_ <= kMaxRowValues) {
+    // Nothing is expected: one id for all channels.
+    counts_.clear();
+    for (std::size_t c = 0; c < channels_; ++c) count(c);
+    expected_bias = counts_.best_id(expected_bits);
   }
 
-  std::int32_t sum = 0;
-  for (std::size_t c = 0; c < channels_; ++c) sum += ids_[c] - expected_ids_[c];
   id_bias_ = static_cast<std::int8_t>(sum / static_cast<std::int32_t>(channels_));
   id_differences_.resize(channels_);
-  for (std::size_t c = 0; c < channels_; ++c) {
+  for (std::size_t c = 0; c < channels_; ++c)
     id_differences_[c] = static_cast<std::int16_t>(ids_[c] - expected_ids_[c] - id_bias_);
-  }
-  counts_.clear();
-  counts_.add(id_differences_.data(), channels_, 0);
   std::uint64_t side_bits = 0;
-  id_of_ids_ = counts_.best_id(side_bits);
+  id_of_ids_ = id_of(id_differences_, side_bits);
   if (bits + side_bits < expected_bits) {
     flags_ |= kHasIds;
   } else {
-    ids_ = expected_ids_;
+    id_bias_ = static_cast<std::int8_t>(expected_bias);
+    for (std::size_t c = 0; c < channels_; ++c)
+      ids_[c] = static_cast<std::uint8_t>(expected_ids_[c] + expected_bias);
   }
-  if ((flags_ & kHasMeans) != 0) {
-    counts_.clear();
-    counts_.add(corrections_.data(), channels_, 0);
-    id_of_means_ = counts_.best_id(side_bits);
-  }
+  if ((flags_ & kHasMeans) != 0) id_of_means_ = id_of(corrections_, side_bits);
+}
+
+std::uint8_t QuantisedEncoder::id_of(const std::vector<std::int16_t>& values, std::uint64_t& bits) {
+  counts_.clear();
+  counts_.add(values.data(), values.size(), 0);
+  return counts_.best_id(bits);
 }
 
 // Appends the segment's symbols, raw bits and escapes.
@@ -296,10 +315,8 @@ bool QuantisedEncoder::write(Bytes first_row, MutableBytes out, BlockSize& size)
   ByteWriter side(side_);
   side.u16(static_cast<std::uint16_t>(step_));
   side.u8(flags_);
-  if ((flags_ & kHasIds) != 0) {
-    side.u8(id_of_ids_);
-    side.u8(static_cast<std::uint8_t>(id_bias_));
-  }
+  if (tokens_ != 0) side.u8(static_cast<std::uint8_t>(id_bias_));
+  if ((flags_ & kHasIds) != 0) side.u8(id_of_ids_);
   if ((flags_ & kHasMeans) != 0) side.u8(id_of_means_);
   std::size_t streams = 0;
   if (tokens_ != 0) {

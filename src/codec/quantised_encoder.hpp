@@ -41,7 +41,9 @@ class QuantisedEncoder {
   bool choose_step(const BlockSpec& spec, const CodebookPlane* plane);
   bool choose_means(const CodebookPlane* plane);
   bool quantise();
+  void count(std::size_t channel);
   void choose_ids(const CodebookPlane* plane);
+  std::uint8_t id_of(const std::vector<std::int16_t>& values, std::uint64_t& bits);
   void prepare_block();
   void prepare(std::uint32_t id, const std::int16_t* values, std::size_t count);
   bool write(Bytes first_row, MutableBytes out, BlockSize& size);

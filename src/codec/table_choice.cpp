@@ -29,7 +29,7 @@ void ValueCounts::add(const std::int16_t* values, std::size_t count, std::uint32
   if (count == 0) return;
   Run& run = runs_[token_class];
   row_kernels().count_magnitudes(values, count, run.counts.data());
-  run.values = static_cast<std::uint32_t>(count);
+  run.values += static_cast<std::uint32_t>(count);
   run.end = kMagnitudes;
   while (run.counts[run.end - 1] == 0) --run.end;
   run.raw_bits = 0;

@@ -15,7 +15,7 @@ namespace kvferry {
 class ValueCounts {
  public:
   void clear();
-  // At most kMaxRowValues values in all; those of a class at once.
+  // At most kMaxRowValues values in all.
   void add(const std::int16_t* values, std::size_t count, std::uint32_t token_class);
 
   // The cheapest id: a search from the one that the mean magnitude suggests, as bits fall to one

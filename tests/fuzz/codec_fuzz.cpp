@@ -1,10 +1,12 @@
 // Decodes arbitrary bytes as a codec block. The first three bytes choose the receiver's element
-// type, the plane and the position offset; the rest is the block. What decodes must be of the size
-// asked for, decode the same a second time, and, encoded losslessly, come back bit by bit within
-// the bound that was stated beforehand.
+// type, the plane and the position offset; the rest is the block. A block that names a codebook is
+// given one. What decodes must be of the size asked for, decode the same a second time, and,
+// encoded losslessly, come back bit by bit within the bound that was stated beforehand; every other
+// profile must take it, and quantised blocks must be encoded the same twice.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <vector>
 
 #include "kvferry/codec/block.hpp"
@@ -29,6 +31,37 @@ KvGeometry geometry_of_type(ElementType type) {
   return g;
 }
 
+// The codebook of every block that needs one.
+std::shared_ptr<const Codebook> codebook() {
+  static const std::shared_ptr<const Codebook> made = [] {
+    const KvGeometry g = geometry_of_type(ElementType::kF16);
+    std::vector<CodebookLayer> layers(g.layers);
+    for (CodebookLayer& layer : layers) {
+      for (const Plane p : {Plane::kKey, Plane::kValue}) {
+        CodebookPlane& plane = layer.plane(p);
+        plane.step = -8;
+        for (std::size_t c = 0; c < g.row_values(); ++c) {
+          plane.weights.push_back(static_cast<std::int8_t>(c % 9) - 4);
+          plane.means.push_back(BFloat16{static_cast<std::uint16_t>(0x3f00 + c)});
+          plane.spreads.push_back(static_cast<std::int8_t>(c % 5) - 3);
+        }
+      }
+    }
+    return Codebook::create(1, g.kv_heads, g.head_dim, layers).value();
+  }();
+  return made;
+}
+
+// The bytes with the id of that codebook, where they ask for one.
+std::vector<std::uint8_t> with_codebook(Bytes bytes) {
+  std::vector<std::uint8_t> block(bytes.begin(), bytes.end());
+  if (block.size() >= kBlockHeaderBytes + 8 && (block[14] & 1) != 0) {
+    for (std::uint32_t b = 0; b < 8; ++b)
+      block[kBlockHeaderBytes + b] = static_cast<std::uint8_t>(codebook()->id() >> (8 * b));
+  }
+  return block;
+}
+
 std::vector<std::uint8_t> encoded(BlockEncoder& encoder, const KvGeometry& g, Profile profile,
                                   const KvRange& range, const std::vector<std::uint8_t>& rows) {
   const std::size_t most = maximum_encoded_size(g, range.tokens());
@@ -47,7 +80,7 @@ std::vector<std::uint8_t> encoded(BlockEncoder& encoder, const KvGeometry& g, Pr
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 3) return 0;
   const KvGeometry g = geometry_of_type(static_cast<ElementType>(data[0] % 3));
-  const Bytes block(data + 3, size - 3);
+  const std::vector<std::uint8_t> block = with_codebook(Bytes(data + 3, size - 3));
   BlockTarget target;
   target.range.plane = static_cast<Plane>(data[1] % 2);
   target.position_offset = static_cast<std::int8_t>(data[2]);
@@ -64,9 +97,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   target.range.begin = static_cast<std::uint32_t>(begin);
   target.range.end = target.range.begin + header->tokens;
 
-  static BlockDecoder decoders[] = {BlockDecoder(geometry_of_type(ElementType::kF16)),
-                                    BlockDecoder(geometry_of_type(ElementType::kBF16)),
-                                    BlockDecoder(geometry_of_type(ElementType::kF32))};
+  static BlockDecoder decoders[] = {BlockDecoder(geometry_of_type(ElementType::kF16), codebook()),
+                                    BlockDecoder(geometry_of_type(ElementType::kBF16), codebook()),
+                                    BlockDecoder(geometry_of_type(ElementType::kF32), codebook())};
   BlockDecoder& decoder = decoders[data[0] % 3];
   std::vector<std::uint8_t> rows(header->tokens * g.row_bytes());
   const Status status = decoder.decode(target, block, rows);
@@ -75,16 +108,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   std::vector<std::uint8_t> again(rows.size());
-  require(BlockDecoder(g).decode(target, block, again).ok() && again == rows);
+  require(BlockDecoder(g, codebook()).decode(target, block, again).ok() && again == rows);
 
-  BlockEncoder encoder(g);
+  BlockEncoder encoder(g, data[1] < 128 ? codebook() : nullptr);
   target.position_offset = 0;
   for (const Profile profile : {Profile::kRaw, Profile::kLossless}) {
     const auto bytes = encoded(encoder, g, profile, target.range, rows);
     require(decoder.decode(target, bytes, again).ok() && again == rows);
     require(bytes == encoded(encoder, g, profile, target.range, rows));
   }
-  require(
-      decoder.decode(target, encoded(encoder, g, Profile::kHigh, target.range, rows), again).ok());
+  for (const Profile profile : {Profile::kHigh, Profile::kMedium, Profile::kLow, Profile::kLowest,
+                                Profile::kQ8, Profile::kQ4H}) {
+    const auto bytes = encoded(encoder, g, profile, target.range, rows);
+    require(decoder.decode(target, bytes, again).ok());
+    require(bytes == encoded(encoder, g, profile, target.range, rows));
+  }
   return 0;
 }
