@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   DecodeNodeOptions options;
   options.server.listen = "tcp://127.0.0.1:7702";
   cli::add_model_options(app, options.model);
+  cli::add_codec_options(app, options.model);
   cli::add_server_options(app, options.server);
   app.add_option("--max-sequences", options.max_sequences, "Sequences decoded at a time")
       ->capture_default_str()

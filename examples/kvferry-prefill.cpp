@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   options.server.listen = "tcp://127.0.0.1:7701";
   std::string profile = name_of(options.profile);
   cli::add_model_options(app, options.model);
+  cli::add_codec_options(app, options.model);
   cli::add_server_options(app, options.server);
   app.add_option("--decode", options.decode, "Address of the decode node, tcp://host:port")
       ->required();
@@ -28,6 +29,8 @@ int main(int argc, char** argv) {
                  "Address of the decode node that clients are told, when they reach it by another");
   app.add_option("--profile", profile, std::string("How the cache travels: ") + kProfileNames)
       ->capture_default_str();
+  cli::add_switch(app, "--classes", options.token_classes,
+                  "Quantise tokens more finely that get much attention");
   app.add_option("--chunk", options.chunk, "Prompt tokens computed together")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));

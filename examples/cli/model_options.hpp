@@ -27,6 +27,26 @@ inline void add_model_options(CLI::App& command, ModelOptions& options) {
       ->check(CLI::Range(1, 1 << 24));
 }
 
+// An option that is on or off.
+inline void add_switch(CLI::App& command, const std::string& name, bool& value,
+                       const std::string& help) {
+  command
+      .add_option_function<std::string>(
+          name, [&value](const std::string& text) { value = text == "on"; }, help)
+      ->check(CLI::IsMember({"on", "off"}))
+      ->default_str(value ? "on" : "off");
+}
+
+// What the profiles `high` to `lowest` work with.
+inline void add_codec_options(CLI::App& command, ModelOptions& options) {
+  command.add_option("--codebook", options.codebook,
+                     "Codebook of the model, from kvferry calibrate, for the profiles high to "
+                     "lowest; without one blocks scale themselves");
+  add_switch(command, "--predict", options.predict,
+             "Predict layers from those before, with the .kvfp file beside the codebook: fewer "
+             "bits, more computing");
+}
+
 // A time in seconds, a tenth to a day.
 inline void add_seconds(CLI::App& command, const std::string& name, std::chrono::milliseconds& time,
                         const std::string& help) {

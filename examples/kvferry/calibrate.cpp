@@ -20,7 +20,7 @@ struct Options {
   std::string model;
   std::string text;
   std::string out;
-  std::string predictor;
+  bool predict = false;
   std::uint32_t depth = 2;
   std::size_t threads = 0;
 };
@@ -45,7 +45,7 @@ Status run(const Options& options) {
   progress.end();
   KVFERRY_TRY(codebook->save(options.out));
   std::cout << options.out << ": " << codebook->bytes().size() << " bytes\n";
-  if (options.predictor.empty()) return {};
+  if (!options.predict) return {};
 
   PredictorOptions training;
   training.depth = options.depth;
@@ -58,8 +58,9 @@ Status run(const Options& options) {
   KVFERRY_ASSIGN(const std::shared_ptr<const Predictor> predictor,
                  train_predictor(file, tokenizer, text, codebook, training));
   training_progress.end();
-  KVFERRY_TRY(predictor->save(options.predictor));
-  std::cout << options.predictor << ": " << predictor->bytes().size() << " bytes\n";
+  const std::string path = Predictor::path_beside(options.out);
+  KVFERRY_TRY(predictor->save(path));
+  std::cout << path << ": " << predictor->bytes().size() << " bytes\n";
   return {};
 }
 
@@ -76,15 +77,15 @@ void add_calibrate(CLI::App& app, Command& chosen) {
                       "Text to measure on instead of the one built in, like what the model will be "
                       "used for; - = standard input");
   command->add_option("--out", options->out, "Codebook file to write")->required();
-  CLI::Option* predictor =
-      command->add_option("--predictor", options->predictor,
-                          "Also train the prediction across layers, and write it to this file");
+  CLI::Option* predict = command->add_flag(
+      "--predict", options->predict,
+      "Also train the prediction across layers, a file beside the codebook that ends in .kvfp");
   command
       ->add_option("--depth", options->depth,
                    "Layers before that a layer is predicted from; each adds a third of the size")
       ->capture_default_str()
       ->check(CLI::Range(1u, Predictor::kMaxDepth))
-      ->needs(predictor);
+      ->needs(predict);
   command->add_option("--threads", options->threads, "Threads; 0 = one for each core")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));

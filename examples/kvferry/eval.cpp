@@ -24,7 +24,7 @@ namespace {
 struct Options {
   std::string model;
   std::string codebook;
-  std::string predictor;
+  bool predict = false;
   std::string contexts;
   std::vector<std::string> profiles;
   std::vector<std::string> baselines;
@@ -131,8 +131,9 @@ Status run(const Options& options) {
     KVFERRY_ASSIGN(codebook, Codebook::load(options.codebook, identity_of(file)));
   }
   std::shared_ptr<const Predictor> predictor;
-  if (!options.predictor.empty()) {
-    KVFERRY_ASSIGN(predictor, Predictor::load(options.predictor, identity_of(file)));
+  if (options.predict) {
+    KVFERRY_ASSIGN(predictor,
+                   Predictor::load(Predictor::path_beside(options.codebook), identity_of(file)));
   }
   KVFERRY_ASSIGN(const auto codecs, codecs_of(options, codebook, predictor));
   std::vector<NamedText> texts = evaluation_texts();
@@ -187,8 +188,9 @@ void add_eval(CLI::App& app, Command& chosen) {
   CLI::Option* codebook = command->add_option("--codebook", options->codebook,
                                               "File that kvferry calibrate has written");
   command
-      ->add_option("--predictor", options->predictor,
-                   "Likewise: show each profile with prediction across layers as well")
+      ->add_flag("--predict", options->predict,
+                 "Show each profile with prediction across layers as well, with the .kvfp file "
+                 "beside the codebook")
       ->needs(codebook);
   command->add_option("--contexts", options->contexts,
                       "Folder of .txt files to evaluate on instead of the texts built in");

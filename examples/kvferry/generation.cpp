@@ -6,6 +6,7 @@
 
 #include "kvferry/core/stopwatch.hpp"
 #include "kvferry/engine/sampler.hpp"
+#include "kvferry/node/publish_layer.hpp"
 
 namespace kvferry::cli {
 namespace {
@@ -42,6 +43,7 @@ Status check_room(const LoadedModel& model, const GenerationRequest& request) {
 Result<Generation> prefill(const LoadedModel& model, const GenerationRequest& request,
                            std::vector<float>& logits, const std::atomic<bool>& cancel) {
   KVFERRY_TRY(check_room(model, request));
+  const std::size_t prompt = request.prompt.size();
   Generation generation;
   generation.prefilled = KvSequence::create(model.pool);
   generation.prefilled->set_origin(model.origin());
@@ -49,7 +51,7 @@ Result<Generation> prefill(const LoadedModel& model, const GenerationRequest& re
   std::unique_ptr<InProcessHandoff> handoff;
   if (request.handoff) {
     KVFERRY_ASSIGN(handoff, InProcessHandoff::start(model, generation.prefilled, request.prompt,
-                                                    *request.handoff, request.codebook));
+                                                    *request.handoff));
   }
   logits.resize(model.config().vocab);
   PrefillRequest prefill;
@@ -58,10 +60,13 @@ Result<Generation> prefill(const LoadedModel& model, const GenerationRequest& re
   prefill.logits = Span<float>(logits);
   prefill.on_layer = [&](const LayerReady& ready) -> Status {
     KVFERRY_TRY(check(cancel));
-    if (!handoff) return {};
-    KVFERRY_TRY(ready.fence.wait());
-    return handoff->publish(ready.layer, ready.begin, ready.end);
+    return handoff ? publish_layer(*handoff, ready) : Status();
   };
+  std::vector<float> attention;
+  if (request.handoff && request.token_classes && is_quantised(*request.handoff)) {
+    attention.resize(std::size_t{model.config().layers} * prompt);
+    prefill.attention = attention;
+  }
   const Stopwatch prefilling;
   KVFERRY_TRY(model.engine->prefill(prefill, *generation.prefilled));
   generation.timing.prefill_seconds = prefilling.seconds();

@@ -25,7 +25,7 @@ struct GenerationRequest {
   bool ignore_eos = false;
   std::uint32_t chunk = 256;
   std::optional<Profile> handoff;  // the profile that the cache travels with; empty = none
-  std::shared_ptr<const Codebook> codebook;  // of the hand-off; may be null
+  bool token_classes = true;       // in the hand-off, for the profiles that have them
 };
 
 struct GenerationTiming {

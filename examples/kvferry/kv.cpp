@@ -25,8 +25,8 @@ struct Options {
   ModelOptions model;
   std::string ids_file;
   std::string profile;
-  std::string codebook;
   std::string out_dir;
+  bool token_classes = true;
   std::uint32_t chunk = 256;
   bool json = false;
 };
@@ -68,11 +68,9 @@ Status write_plane(const KvSequence& sequence, Plane plane, AtomicFile& file) {
 Status run(const Options& options) {
   GenerationRequest request;
   request.chunk = options.chunk;
+  request.token_classes = options.token_classes;
   KVFERRY_ASSIGN(request.handoff, profile_from_name(options.profile));
   KVFERRY_ASSIGN(const LoadedModel model, LoadedModel::load(options.model));
-  if (!options.codebook.empty()) {
-    KVFERRY_ASSIGN(request.codebook, Codebook::load(options.codebook, model.identity));
-  }
   KVFERRY_ASSIGN(const std::vector<TokenId> ids, read_ids(options.ids_file, model.config().vocab));
   wire::Generate prompt;
   prompt.token_ids = ids;
@@ -142,9 +140,9 @@ void add_kv(CLI::App& app, Command& chosen) {
   add_model_options(*command, options->model);
   command->add_option("--ids-file", options->ids_file, "A JSON array of token ids")->required();
   command->add_option("--profile", options->profile, kProfileNames)->required();
-  command->add_option(
-      "--codebook", options->codebook,
-      "Codebook of the model, for high to lowest; without one blocks scale themselves");
+  add_codec_options(*command, options->model);
+  add_switch(*command, "--classes", options->token_classes,
+             "Quantise tokens more finely that get much attention");
   command->add_option("--out-dir", options->out_dir, "Folder for the four files")->required();
   command->add_option("--chunk", options->chunk, "Prompt tokens computed together")
       ->capture_default_str()

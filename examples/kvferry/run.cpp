@@ -132,6 +132,7 @@ void add_run(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand(
       "run", "Run a prompt through a model on this machine, with or without a hand-off between");
   add_model_options(*command, options->model);
+  add_codec_options(*command, options->model);
   add_prompt_options(*command, options->prompt);
   add_sampler_options(*command, options->sampler);
   command->add_option("--max-tokens", options->max_tokens,

@@ -111,8 +111,7 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
   }
   const bool has_classes = !coded.token_classes.empty();
   const bool has_codebook = codebook != nullptr && spec.range.end > 1;
-  const int layers_before =
-      prediction && has_codebook ? prediction->layers_before(spec.range) : -1;
+  const int layers_before = prediction && has_codebook ? prediction->layers_before(spec.range) : -1;
   const bool is_predicted = layers_before >= 0;
   const std::size_t extension = extension_bytes(has_codebook, has_classes, is_predicted, tokens);
   if (extension > out.size()) return false;

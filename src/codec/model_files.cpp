@@ -78,6 +78,13 @@ Result<std::shared_ptr<const Predictor>> Predictor::load(const std::string& path
   return load_file<Predictor>(path, kMaxBytes + 64, identity);
 }
 
+std::string Predictor::path_beside(const std::string& codebook) {
+  const std::size_t name = codebook.rfind('/') + 1;  // 0 without a folder
+  const std::size_t dot = codebook.rfind('.');
+  const bool has_ending = dot != std::string::npos && dot > name;
+  return (has_ending ? codebook.substr(0, dot) : codebook) + ".kvfp";
+}
+
 Status Predictor::save(const std::string& path) const {
   return save_file(path, bytes_);
 }

@@ -187,7 +187,10 @@ class DecodeNode::Impl {
   // False when the connection is of no more use.
   bool take_handoff(Connection& connection, const wire::Frame& offer) {
     Intake intake(model_, admission_, tickets_);
-    ReceiveSession session(model_.identity, intake);
+    ReceiveOptions receive;
+    receive.codebook = model_.codebook;
+    receive.predictor = model_.predictor;
+    ReceiveSession session(model_.identity, intake, receive);
     intake.on_accept = [&session](TokenStream& stream) {
       stream.on_cancel([&session] {
         session.cancel(Error(ErrorCode::kCancelled, "the client wants no more tokens"));

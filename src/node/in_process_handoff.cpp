@@ -14,13 +14,14 @@ constexpr std::chrono::seconds kPatience{60};
 
 Result<std::unique_ptr<InProcessHandoff>> InProcessHandoff::start(
     const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-    const std::vector<TokenId>& prompt, Profile profile, std::shared_ptr<const Codebook> codebook) {
+    const std::vector<TokenId>& prompt, Profile profile) {
   KVFERRY_ASSIGN(std::shared_ptr<KvPool> pool,
                  KvPool::create(model.pool->geometry(), model.pool->capacity_blocks()));
   std::unique_ptr<InProcessHandoff> handoff(
-      new InProcessHandoff(model, std::move(from), KvSequence::create(std::move(pool)), codebook));
+      new InProcessHandoff(model, std::move(from), KvSequence::create(std::move(pool))));
   SendOptions options;
-  options.codebook = std::move(codebook);
+  options.codebook = model.codebook;
+  options.predictor = model.predictor;
   KVFERRY_TRY(handoff->sender_.greet(wire::Role::kPrefill, Deadline::after(kPatience)));
   KVFERRY_ASSIGN(handoff->session_,
                  SendSession::start(handoff->sender_, handoff->source_,
@@ -29,12 +30,10 @@ Result<std::unique_ptr<InProcessHandoff>> InProcessHandoff::start(
 }
 
 InProcessHandoff::InProcessHandoff(const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-                                   std::shared_ptr<KvSequence> to,
-                                   std::shared_ptr<const Codebook> codebook)
+                                   std::shared_ptr<KvSequence> to)
     : model_(model),
       source_(std::move(from)),
       sequence_(std::move(to)),
-      codebook_(std::move(codebook)),
       channels_(make_loopback()),
       sender_(*channels_.first),
       receiver_(*channels_.second),
@@ -53,8 +52,9 @@ InProcessHandoff::~InProcessHandoff() {
   if (receiving_.joinable()) receiving_.join();
 }
 
-Status InProcessHandoff::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
-  return session_->publish(layer, begin, end);
+Status InProcessHandoff::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end,
+                                 Span<const std::uint8_t> token_classes) {
+  return session_->publish(layer, begin, end, token_classes);
 }
 
 Result<InProcessHandoff::Outcome> InProcessHandoff::finish() {
@@ -69,7 +69,8 @@ Result<HandoffReceipt> InProcessHandoff::receive() {
   KVFERRY_ASSIGN(const wire::Frame offer, receiver_.receive(Deadline::after(kPatience)));
   Receiver receiver(sequence_);
   ReceiveOptions options;
-  options.codebook = codebook_;
+  options.codebook = model_.codebook;
+  options.predictor = model_.predictor;
   return receive_handoff(receiver_, offer, model_.identity, receiver, options);
 }
 

@@ -39,8 +39,24 @@ Result<LoadedModel> LoadedModel::load(const ModelOptions& options) {
   if (options.cache_type) geometry.type = *options.cache_type;
   KVFERRY_ASSIGN(std::shared_ptr<KvPool> pool,
                  KvPool::create(geometry, KvPool::blocks_for(options.cache_tokens)));
-  return LoadedModel{std::move(engine), std::move(tokenizer),   std::move(chat),
-                     identity_of(file), weight_format_of(file), std::move(pool)};
+  const ModelIdentity identity = identity_of(file);
+  std::shared_ptr<const Codebook> codebook;
+  std::shared_ptr<const Predictor> predictor;
+  if (!options.codebook.empty()) {
+    KVFERRY_ASSIGN(codebook, Codebook::load(options.codebook, identity));
+    KVFERRY_TRY(codebook->fits(geometry));
+  }
+  if (options.predict) {
+    if (codebook == nullptr) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "prediction needs a codebook; kvferry calibrate --predict makes both");
+    }
+    KVFERRY_ASSIGN(predictor, Predictor::load(Predictor::path_beside(options.codebook), identity));
+    KVFERRY_TRY(predictor->serves(geometry, codebook.get()));
+  }
+  return LoadedModel{
+      std::move(engine),      std::move(tokenizer), std::move(chat),     identity,
+      weight_format_of(file), std::move(pool),      std::move(codebook), std::move(predictor)};
 }
 
 Result<std::vector<TokenId>> LoadedModel::prompt_tokens(const wire::Generate& request) const {

@@ -14,6 +14,7 @@
 #include "kvferry/node/first_token.hpp"
 #include "kvferry/node/loaded_model.hpp"
 #include "kvferry/node/offer.hpp"
+#include "kvferry/node/publish_layer.hpp"
 #include "kvferry/node/ticket_book.hpp"
 #include "kvferry/transport/tcp.hpp"
 
@@ -127,7 +128,10 @@ class PrefillNode::Impl {
     ticket.ticket = offer.decode->ticket;
     ticket.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
 
-    auto session = SendSession::start(decode, source, std::move(offer));
+    SendOptions send;
+    send.codebook = model_.codebook;
+    send.predictor = model_.predictor;
+    auto session = SendSession::start(decode, source, std::move(offer), send);
     if (!session.ok()) return decode_error(session.error());
     cancellation.set_session(session->get());
     Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session, cancellation,
@@ -154,9 +158,13 @@ class PrefillNode::Impl {
     prefill.logits = Span<float>(logits);
     prefill.on_layer = [&](const LayerReady& ready) -> Status {
       KVFERRY_TRY(cancellation.check());
-      KVFERRY_TRY(ready.fence.wait());
-      return session.publish(ready.layer, ready.begin, ready.end);
+      return publish_layer(session, ready);
     };
+    std::vector<float> attention;
+    if (options_.token_classes && is_quantised(options_.profile)) {
+      attention.resize(std::size_t{model_.config().layers} * prompt.size());
+      prefill.attention = attention;
+    }
     KVFERRY_TRY(model_.engine->prefill(prefill, sequence));
     KVFERRY_ASSIGN(const wire::FirstToken first,
                    sample_first(sampler, Span<const float>(logits), prompt));

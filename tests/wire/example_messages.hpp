@@ -72,6 +72,7 @@ inline kvferry::wire::Offer example_offer() {
   m.rope = example_rope();
   m.profile = 2;
   m.codebook = 0x1111222233334444u;
+  m.predictor = 0x5555666677778888u;
   m.provenance.path = "cpu";
   m.provenance.weight_format = "q4_1";
   m.provenance.codec_history = 6;
@@ -109,6 +110,7 @@ inline kvferry::wire::Accept example_accept() {
   m.profiles = 7;
   m.credit = 4u << 20;
   m.has_codebook = true;
+  m.has_predictor = true;
   m.resume = {{0, kvferry::Plane::kKey, 3, 4},
               {0, kvferry::Plane::kKey, 4, 5},
               {0, kvferry::Plane::kValue, 3, 5},

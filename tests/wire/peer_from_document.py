@@ -221,6 +221,7 @@ def offer(p):
     require(all(abs(f) <= 65536 for f in frequencies), "rope")
     p.u8("profile")
     p.u64("codebook")
+    p.u64("predictor")
     p.text("provenance.path", 256, "line")
     p.text("provenance.weight_format", 256, "line")
     p.u32("provenance.codec_history")
@@ -259,6 +260,7 @@ def accept(p):
     p.u64("profiles")
     p.u64("credit")
     p.bool("has_codebook")
+    p.bool("has_predictor")
 
     def entry():
         require(p.u32("resume.layer") < 4096, "layer")

@@ -81,6 +81,8 @@ class Predictor {
                                                        const ModelIdentity& identity);
   // The file appears whole, replacing one that was there, or not at all.
   Status save(const std::string& path) const;
+  // Where the predictor of a codebook file lies: beside it, ending in .kvfp.
+  static std::string path_beside(const std::string& codebook);
 
   // kMismatch unless it serves caches of this shape that are coded with this codebook.
   Status serves(const KvGeometry& geometry, const Codebook* codebook) const;

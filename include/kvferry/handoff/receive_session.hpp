@@ -51,8 +51,10 @@ struct ReceiveOptions {
   std::uint64_t credit = 4u << 20;   // payload bytes of blocks under way or waiting to be written
   std::uint32_t decode_threads = 1;  // at least 1
   HandoffTimeouts timeouts;
-  // Hand-offs that need another codebook are refused by the sender.
+  // What a sender that has the same may use; null: none.
   std::shared_ptr<const Codebook> codebook;
+  // Likewise, made for the codebook. Blocks are then decoded by one thread, in their order.
+  std::shared_ptr<const Predictor> predictor;
 };
 
 // One hand-off from one or several sources. Memory: the credit, and for each decoding thread the
@@ -65,7 +67,8 @@ class ReceiveSession {
       : handler_(handler),
         options_(options),
         machine_(identity, ReceiverOptions{options.credit, options.timeouts,
-                                           options.codebook ? options.codebook->id() : 0}) {}
+                                           options.codebook ? options.codebook->id() : 0,
+                                           options.predictor ? options.predictor->id() : 0}) {}
   // After every serve() has returned.
   ~ReceiveSession();
   ReceiveSession(const ReceiveSession&) = delete;
@@ -95,8 +98,8 @@ class ReceiveSession {
     bool writer_done = false;
   };
   struct DecodeBuffers {
-    DecodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
-        : decoder(geometry, std::move(codebook)) {}
+    DecodeBuffers(const KvGeometry& geometry, const ReceiveOptions& options)
+        : decoder(geometry, options.codebook, {options.predictor, ordered_product}) {}
     BlockDecoder decoder;
     std::vector<std::uint8_t> rows;
     double decode_seconds = 0;  // of the block that was written last
@@ -290,8 +293,9 @@ inline Status ReceiveSession::decide(HandoffTerms& terms) {
   terms = acceptance;
   const std::lock_guard<std::mutex> lock(mutex_);
   sink_ = acceptance.sink;
-  for (std::uint32_t i = 0; i < std::max(options_.decode_threads, 1u); ++i)
-    decoders_.emplace_back([this] { run_decoder(); });
+  const std::uint32_t threads =
+      options_.predictor != nullptr ? 1u : std::max(options_.decode_threads, 1u);
+  for (std::uint32_t i = 0; i < threads; ++i) decoders_.emplace_back([this] { run_decoder(); });
   return {};
 }
 
@@ -306,7 +310,7 @@ inline void ReceiveSession::run_decoder() {
 inline void ReceiveSession::decode_blocks() {
   std::unique_lock<std::mutex> lock(mutex_);
   if (machine_.is_over()) return;
-  DecodeBuffers buffers(sink_->geometry(), options_.codebook);
+  DecodeBuffers buffers(sink_->geometry(), options_);
   while (!machine_.is_over()) {
     if (const auto block = machine_.take_block()) {
       lock.unlock();

@@ -28,7 +28,8 @@ namespace kvferry {
 struct ReceiverOptions {
   std::uint64_t credit = 4u << 20;  // payload bytes of blocks under way, or waiting to be written
   HandoffTimeouts timeouts;
-  std::uint64_t codebook = 0;  // id of the one that this end has; 0 = none
+  std::uint64_t codebook = 0;   // id of the one that this end has; 0 = none
+  std::uint64_t predictor = 0;  // likewise
 };
 
 class HandoffReceiver {
@@ -268,7 +269,9 @@ inline void HandoffReceiver::send_accept(Link& link) {
   accept.generation = terms_.generation;
   accept.base_length = terms_.base_length;
   accept.profiles = decodable_profiles();
-  accept.has_codebook = offer_.get().codebook != 0 && offer_.get().codebook == options_.codebook;
+  accept.has_codebook = offer().codebook != 0 && offer().codebook == options_.codebook;
+  accept.has_predictor =
+      accept.has_codebook && offer().predictor != 0 && offer().predictor == options_.predictor;
   accept.credit = window();
   link.out.push_back(outgoing(wire::MessageType::kAccept, link.address, accept));
 }

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -33,9 +34,11 @@ struct SendOptions {
   std::uint32_t encode_threads = 1;      // at least 1
   std::size_t pending_bytes = 4u << 20;  // coded blocks that may wait to be sent
   HandoffTimeouts timeouts;
-  // For the profiles `high` to `lowest`; the receiver has to have the same one. Null: blocks scale
-  // themselves.
+  // For the profiles `high` to `lowest`, used when the receiver has the same one. Null: blocks
+  // scale themselves.
   std::shared_ptr<const Codebook> codebook;
+  // Likewise, made for the codebook. Blocks are then encoded by one thread, in their order.
+  std::shared_ptr<const Predictor> predictor;
 };
 
 // Owns the connection from start() until it is destroyed. Everything here may be called from any
@@ -56,8 +59,10 @@ class SendSession {
 
   // K and V of tokens [begin, end) of a layer are final and readable. What the receiver already
   // holds may be published or left out. kInvalidArgument outside of the coverage or twice; else the
-  // error that ended the hand-off.
-  Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end);
+  // error that ended the hand-off. `token_classes`: as BlockSpec has them, of each of the tokens;
+  // empty: all of class 0.
+  Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end,
+                 Span<const std::uint8_t> token_classes = {});
 
   // Goes out ahead of every block that waits. Once, and only when the offer has a decode order.
   Status send_first_token(const wire::FirstToken& token);
@@ -79,8 +84,7 @@ class SendSession {
 
  private:
   SendSession(Connection& connection, const KvSource& source, HandoffSender machine,
-              std::uint8_t profile, std::shared_ptr<const Codebook> codebook,
-              const SenderOptions& options);
+              std::uint8_t profile, const SendOptions& send_options, const SenderOptions& options);
   Status start_threads(std::uint32_t encoders);
   void stop();
   void read_frames();
@@ -89,22 +93,27 @@ class SendSession {
   void encode_blocks();
   // Reads and encodes one block into `block`. The buffers are the thread's own.
   struct EncodeBuffers {
-    EncodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook)
-        : encoder(geometry, std::move(codebook)) {}
+    EncodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook,
+                  std::shared_ptr<const Predictor> predictor)
+        : encoder(geometry, std::move(codebook), {std::move(predictor), ordered_product}) {}
     BlockEncoder encoder;
     std::vector<std::uint8_t> rows;
     std::vector<std::uint8_t> coded;
-    HandoffReport report;  // of the block that was made last
+    std::vector<std::uint8_t> token_classes;  // of the block
+    HandoffReport report;                     // of the block that was made last
   };
   Result<OutgoingFrame> make_block(const KvRange& range, EncodeBuffers& buffers) const;
   // The mutex is held for these.
   HandoffReport report_now() const;
+  // The classes of a block's tokens, or nothing.
+  void take_token_classes(const KvRange& range, std::vector<std::uint8_t>& classes) const;
   void note_state();
 
   Connection& connection_;
   const KvSource& source_;
   const std::uint8_t profile_;
   const std::shared_ptr<const Codebook> codebook_;
+  const std::shared_ptr<const Predictor> predictor_;
   const SenderOptions options_;
   const TimePoint started_ = Deadline::Clock::now();
   const std::uint64_t sent_before_;
@@ -114,6 +123,7 @@ class SendSession {
   std::condition_variable changed_;
   HandoffSender machine_;
   HandoffReport report_;
+  std::map<std::uint32_t, std::vector<std::uint8_t>> token_classes_;  // by layer, from position 0
   std::optional<TimePoint> ending_since_;
   std::optional<TimePoint> over_since_;
   bool writer_done_ = false;
@@ -134,25 +144,26 @@ inline Result<std::unique_ptr<SendSession>> SendSession::start(Connection& conne
   const std::uint8_t profile = offer.profile;
   const bool has_codebook =
       options.codebook != nullptr && is_quantised(static_cast<Profile>(profile));
+  const bool has_predictor = has_codebook && options.predictor != nullptr;
   offer.codebook = has_codebook ? options.codebook->id() : 0;
+  offer.predictor = has_predictor ? options.predictor->id() : 0;
   KVFERRY_ASSIGN(HandoffSender machine,
                  HandoffSender::create(std::move(offer), source.geometry(), machine_options,
                                        Deadline::Clock::now()));
   std::unique_ptr<SendSession> session(
-      new SendSession(connection, source, std::move(machine), profile,
-                      has_codebook ? options.codebook : nullptr, machine_options));
-  KVFERRY_TRY(session->start_threads(std::max(options.encode_threads, 1u)));
+      new SendSession(connection, source, std::move(machine), profile, options, machine_options));
+  KVFERRY_TRY(session->start_threads(has_predictor ? 1u : std::max(options.encode_threads, 1u)));
   return session;
 }
 
 inline SendSession::SendSession(Connection& connection, const KvSource& source,
                                 HandoffSender machine, std::uint8_t profile,
-                                std::shared_ptr<const Codebook> codebook,
-                                const SenderOptions& options)
+                                const SendOptions& send_options, const SenderOptions& options)
     : connection_(connection),
       source_(source),
       profile_(profile),
-      codebook_(std::move(codebook)),
+      codebook_(send_options.codebook),
+      predictor_(send_options.predictor),
       options_(options),
       sent_before_(connection.bytes_sent()),
       received_before_(connection.bytes_received()),
@@ -188,11 +199,33 @@ inline void SendSession::note_state() {
   changed_.notify_all();
 }
 
-inline Status SendSession::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
+inline Status SendSession::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end,
+                                   Span<const std::uint8_t> token_classes) {
+  if (!token_classes.empty() && (begin > end || token_classes.size() != end - begin)) {
+    return Error(ErrorCode::kInvalidArgument, "classes of " + std::to_string(token_classes.size()) +
+                                                  " tokens for tokens [" + std::to_string(begin) +
+                                                  ", " + std::to_string(end) + ")");
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
-  Status status = machine_.publish(layer, begin, end);
+  KVFERRY_TRY(machine_.publish(layer, begin, end));
+  if (!token_classes.empty()) {
+    std::vector<std::uint8_t>& classes = token_classes_[layer];
+    classes.resize(std::max<std::size_t>(classes.size(), end));
+    std::copy(token_classes.begin(), token_classes.end(), classes.begin() + begin);
+  }
   note_state();
-  return status;
+  return {};
+}
+
+inline void SendSession::take_token_classes(const KvRange& range,
+                                            std::vector<std::uint8_t>& classes) const {
+  classes.clear();
+  const auto found = token_classes_.find(range.layer);
+  if (found == token_classes_.end()) return;
+  classes.resize(range.tokens());
+  const std::vector<std::uint8_t>& all = found->second;
+  for (std::uint32_t t = 0; t < range.tokens() && range.begin + t < all.size(); ++t)
+    classes[t] = all[range.begin + t];
 }
 
 inline Status SendSession::send_first_token(const wire::FirstToken& token) {
@@ -305,7 +338,7 @@ inline void SendSession::run_encoder() {
 }
 
 inline void SendSession::encode_blocks() {
-  EncodeBuffers buffers(source_.geometry(), codebook_);
+  std::optional<EncodeBuffers> coder;
   std::unique_lock<std::mutex> lock(mutex_);
   while (!machine_.is_over()) {
     const auto range = machine_.take_block();
@@ -313,6 +346,13 @@ inline void SendSession::encode_blocks() {
       changed_.wait(lock);
       continue;
     }
+    if (!coder) {  // there are blocks only after the receiver's answer
+      const wire::Accept& accept = *machine_.accept();
+      coder.emplace(source_.geometry(), accept.has_codebook ? codebook_ : nullptr,
+                    accept.has_predictor ? predictor_ : nullptr);
+    }
+    EncodeBuffers& buffers = *coder;
+    take_token_classes(*range, buffers.token_classes);
     lock.unlock();
     buffers.report = {};
     auto block = without_exceptions([&] { return make_block(*range, buffers); });
@@ -342,6 +382,7 @@ inline Result<OutgoingFrame> SendSession::make_block(const KvRange& range,
   BlockSpec spec;
   spec.profile = static_cast<Profile>(profile_);
   spec.range = range;
+  spec.token_classes = buffers.token_classes;
   KVFERRY_ASSIGN(const BlockSize size, buffers.encoder.encode(spec, buffers.rows, buffers.coded));
   const TimePoint encoded = Deadline::Clock::now();
   buffers.report.read_seconds = seconds_between(begin, read);

@@ -82,9 +82,6 @@ inline Status check_accept(const wire::Offer& offer, const wire::Accept& accept)
                  "the receiver does not decode profile " +
                      std::string(name_of(static_cast<Profile>(offer.profile))));
   }
-  if (offer.codebook != 0 && !accept.has_codebook) {
-    return Error(ErrorCode::kUnsupported, "the receiver does not have the codebook of the offer");
-  }
   return {};
 }
 

@@ -16,18 +16,19 @@ namespace kvferry {
 class InProcessHandoff {
  public:
   // From `from`, whose rows of `prompt` are being computed, into an empty sequence of a pool of the
-  // same size and type. `model` outlives it. `codebook` may be null.
-  static Result<std::unique_ptr<InProcessHandoff>> start(
-      const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-      const std::vector<TokenId>& prompt, Profile profile,
-      std::shared_ptr<const Codebook> codebook = nullptr);
+  // same size and type. `model` outlives it.
+  static Result<std::unique_ptr<InProcessHandoff>> start(const LoadedModel& model,
+                                                         std::shared_ptr<const KvSequence> from,
+                                                         const std::vector<TokenId>& prompt,
+                                                         Profile profile);
   // Cancels when it is not finished.
   ~InProcessHandoff();
   InProcessHandoff(const InProcessHandoff&) = delete;
   InProcessHandoff& operator=(const InProcessHandoff&) = delete;
 
   // As SendSession::publish.
-  Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end);
+  Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end,
+                 Span<const std::uint8_t> token_classes = {});
 
   struct Outcome {
     std::shared_ptr<KvSequence> sequence;  // what the receiver has
@@ -54,14 +55,13 @@ class InProcessHandoff {
   };
 
   InProcessHandoff(const LoadedModel& model, std::shared_ptr<const KvSequence> from,
-                   std::shared_ptr<KvSequence> to, std::shared_ptr<const Codebook> codebook);
+                   std::shared_ptr<KvSequence> to);
   // The receiving side, in its thread.
   Result<HandoffReceipt> receive();
 
   const LoadedModel& model_;
   const SequenceSource source_;
   const std::shared_ptr<KvSequence> sequence_;
-  const std::shared_ptr<const Codebook> codebook_;
   ChannelPair channels_;
   Connection sender_;
   Connection receiver_;

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "kvferry/cache/pool.hpp"
+#include "kvferry/codec/codebook.hpp"
+#include "kvferry/codec/predictor.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/engine/chat_template.hpp"
 #include "kvferry/engine/engine.hpp"
@@ -25,6 +27,8 @@ struct LoadedModel {
   ModelIdentity identity;
   std::string weight_format;  // of most matrices: "q4_1"
   std::shared_ptr<KvPool> pool;
+  std::shared_ptr<const Codebook> codebook;    // null: none
+  std::shared_ptr<const Predictor> predictor;  // likewise
 
   static Result<LoadedModel> load(const ModelOptions& options);
 

@@ -21,6 +21,8 @@ struct ModelOptions {
   std::string file;                       // GGUF
   std::string path = "cpu";               // compute path: "cpu" or "reference"
   unsigned threads = 0;                   // 0 = one for each core
+  std::string codebook;                   // of the lossy profiles; empty: blocks scale themselves
+  bool predict = false;                   // with the predictor beside the codebook
   std::optional<ElementType> cache_type;  // empty = the path's own: F16 on "cpu"
   std::uint32_t cache_tokens = 16384;  // of all sequences together; memory grows only as it is used
 };

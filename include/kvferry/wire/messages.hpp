@@ -134,7 +134,8 @@ struct Offer {
   ElementType type = ElementType::kF16;  // in which the sender computes
   RopeSpec rope;
   std::uint8_t profile = 0;    // codec profile of most blocks; each block names its own
-  std::uint64_t codebook = 0;  // id of the codebook that lossy blocks need; 0 = none
+  std::uint64_t codebook = 0;   // id of the codebook that lossy blocks are made with; 0 = none
+  std::uint64_t predictor = 0;  // likewise of the predictor
   Provenance provenance;
   std::uint64_t base_generation = 0;   // of the receiver's sequence that this extends; 0 = new
   std::uint32_t base_length = 0;       // tokens that the receiver has by the sender's knowledge
@@ -158,7 +159,8 @@ struct Accept {
   std::uint32_t base_length = 0;  // its length now
   std::uint64_t profiles = 0;     // bit per codec profile that the receiver decodes
   std::uint64_t credit = 0;       // payload bytes of blocks that may be under way
-  bool has_codebook = false;
+  bool has_codebook = false;   // the offered one; without it blocks are made without
+  bool has_predictor = false;  // likewise
   std::vector<ResumeRange> resume;  // verified blocks of an earlier attempt: not to be sent again
 };
 

@@ -139,6 +139,7 @@ void fields(Io& io, Offer& m) {
   geometry_rules(io, m);
   io.integer("profile", m.profile);
   io.integer("codebook", m.codebook);
+  io.integer("predictor", m.predictor);
   fields(io, m.provenance);
   io.integer("base_generation", m.base_generation);
   io.integer("base_length", m.base_length);
@@ -167,6 +168,7 @@ void fields(Io& io, Accept& m) {
   io.integer("profiles", m.profiles);
   io.integer("credit", m.credit);
   io.boolean("has_codebook", m.has_codebook);
+  io.boolean("has_predictor", m.has_predictor);
   const ResumeRange* before = nullptr;
   io.list("resume", m.resume, kMaxResumeRanges, 13, [&](ResumeRange& r) {
     io.integer("resume.layer", r.layer);
