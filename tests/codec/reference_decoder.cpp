@@ -130,8 +130,7 @@ class Stream {
 
 class Decoder {
  public:
-  Decoder(Bytes block, std::size_t channels, const Codebook* codebook)
-      : block_(block), channels_(channels) {
+  Decoder(Bytes block, std::size_t channels, const Codebook* codebook) : block_(block) {
     const std::size_t tokens = static_cast<std::size_t>(number(12, 2));
     const auto features = number(14, 2);
     std::size_t at = 20;
@@ -290,7 +289,6 @@ class Decoder {
   }
 
   Bytes block_;
-  std::size_t channels_;
   std::size_t at_ = 0;  // in the block: first of what is parsed, then of the raw bits
   std::size_t index_ = 0;
   std::map<std::size_t, int> escapes_;

@@ -60,7 +60,7 @@ struct PredictionOptions {
   MatrixProduct product = ordered_product;
 };
 
-// Encodes rows of one geometry. Keeps scratch memory of a bounded size between blocks (about 8
+// Encodes rows of one geometry. Keeps scratch memory of a bounded size between blocks (about 12
 // bytes a value of the largest block, a RoPE table and a zstd context); one encoder serves one
 // thread at a time.
 class BlockEncoder {
