@@ -45,6 +45,11 @@ void runs_to_tile(const std::int16_t* values, const std::size_t* begins, std::si
                   std::size_t channels, std::int16_t* tile) {
   runs_to_tile_from(0, values, begins, tokens, channels, tile);
 }
+std::size_t count_magnitudes(const std::int16_t* values, std::size_t count, std::uint32_t* counts) {
+  const std::size_t end = end_of_magnitudes(values, count);
+  count_below(values, count, end, counts);
+  return end;
+}
 void widen(const std::int8_t* kept, std::size_t count, std::uint32_t raw_bits,
            const std::uint8_t* planes, std::int16_t* values) {
   widen_from(0, kept, count, raw_bits, planes, values);

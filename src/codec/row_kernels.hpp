@@ -45,7 +45,9 @@ struct RowKernels {
                        std::size_t channels, std::int16_t* tile);
 
   // counts[min(|value|, kMagnitudes - 1)] grows by one for each value. `counts` is [kMagnitudes].
-  void (*count_magnitudes)(const std::int16_t* values, std::size_t count, std::uint32_t* counts);
+  // Returns what is above the largest of these magnitudes.
+  std::size_t (*count_magnitudes)(const std::int16_t* values, std::size_t count,
+                                  std::uint32_t* counts);
 
   // The symbol of each value v: ((v + 2^raw_bits / 2) >> raw_bits) + most. Stops before a value
   // whose symbol is below 0 or above 2 most, and may stop up to 31 values before it; returns how

@@ -201,28 +201,43 @@ std::uint32_t sum_of_counts(__m256i v) {
   return static_cast<std::uint32_t>(_mm_cvtsi128_si32(sum));
 }
 
-void count_magnitudes_avx2(const std::int16_t* values, std::size_t count, std::uint32_t* counts) {
-  // Coarse steps leave few magnitudes: then each is compared with, which takes no table.
-  constexpr std::int16_t kFew = 8;
-  const std::size_t whole = count < 4096 ? count / 16 * 16 : 0;
+std::size_t end_of_magnitudes_avx2(const std::int16_t* values, std::size_t count) {
   __m256i largest = _mm256_setzero_si256();
-  for (std::size_t i = 0; i < whole; i += 16)
-    largest = _mm256_max_epu16(largest, _mm256_abs_epi16(load16(values + i)));
-  const __m256i many =
-      _mm256_cmpeq_epi16(_mm256_max_epu16(largest, _mm256_set1_epi16(kFew)), largest);
-  if (whole == 0 || _mm256_movemask_epi8(many) != 0) {
-    count_magnitudes(values, count, counts);
-    return;
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16)
+    largest = _mm256_max_epi16(largest, _mm256_abs_epi16(load16(values + i)));
+  __m128i most =
+      _mm_max_epi16(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+  // The least of what is missing to the largest number.
+  most = _mm_minpos_epu16(_mm_sub_epi16(_mm_set1_epi16(32767), most));
+  const auto end = static_cast<std::size_t>(32767 - (_mm_cvtsi128_si32(most) & 0xffff)) + 1;
+  const std::size_t rest = end_of_magnitudes(values + i, count - i);
+  const std::size_t all = end > rest ? end : rest;
+  return all < kMagnitudes ? all : kMagnitudes;
+}
+
+std::size_t count_magnitudes_avx2(const std::int16_t* values, std::size_t count,
+                                  std::uint32_t* counts) {
+  // Coarse steps leave few magnitudes: then each is compared with, which takes no table.
+  constexpr std::size_t kFew = 8;
+  const std::size_t end = end_of_magnitudes_avx2(values, count);
+  if (end > kFew || count >= 4096) {
+    count_below(values, count, end, counts);
+    return end;
   }
+  const std::size_t whole = count / 16 * 16;
   __m256i found[kFew];
   for (__m256i& f : found) f = _mm256_setzero_si256();
   for (std::size_t i = 0; i < whole; i += 16) {
     const __m256i magnitude = _mm256_abs_epi16(load16(values + i));
-    for (std::int16_t m = 0; m < kFew; ++m)
-      found[m] = _mm256_add_epi16(found[m], _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(m)));
+    for (std::size_t m = 0; m < kFew; ++m) {
+      found[m] = _mm256_add_epi16(
+          found[m], _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(static_cast<std::int16_t>(m))));
+    }
   }
-  for (std::int16_t m = 0; m < kFew; ++m) counts[m] += sum_of_counts(found[m]);
-  count_magnitudes(values + whole, count - whole, counts);
+  for (std::size_t m = 0; m < kFew; ++m) counts[m] += sum_of_counts(found[m]);
+  count_below(values + whole, count - whole, end, counts);
+  return end;
 }
 
 std::size_t symbols_of_values_avx2(const std::int16_t* values, std::size_t count,

@@ -133,26 +133,39 @@ void runs_to_tile_from(std::size_t first, const std::int16_t* values, const std:
   }
 }
 
-void count_magnitudes(const std::int16_t* values, std::size_t count, std::uint32_t* counts) {
-  // Four tables, as the same magnitude often comes again at once.
-  std::uint32_t more[3][kMagnitudes];
+// `end` is above every magnitude, and at most kMagnitudes.
+void count_below(const std::int16_t* values, std::size_t count, std::size_t end,
+                 std::uint32_t* counts) {
   const auto magnitude = [values](std::size_t i) {
     const std::int32_t v = values[i] < 0 ? -values[i] : values[i];
-    return v < static_cast<std::int32_t>(kMagnitudes) ? v
-                                                      : static_cast<std::int32_t>(kMagnitudes) - 1;
+    constexpr std::int32_t kLast = kMagnitudes - 1;
+    return v < kLast ? v : kLast;
   };
   std::size_t i = 0;
-  if (count >= kMagnitudes / 2) {
-    std::memset(more, 0, sizeof more);
+  if (count >= end) {
+    // Four tables, as the same magnitude often comes again at once.
+    std::uint32_t more[3][kMagnitudes];
+    for (auto& table : more) std::memset(table, 0, end * sizeof table[0]);
     for (; i + 4 <= count; i += 4) {
       ++counts[magnitude(i)];
       ++more[0][magnitude(i + 1)];
       ++more[1][magnitude(i + 2)];
       ++more[2][magnitude(i + 3)];
     }
-    for (std::size_t m = 0; m < kMagnitudes; ++m) counts[m] += more[0][m] + more[1][m] + more[2][m];
+    for (std::size_t m = 0; m < end; ++m) counts[m] += more[0][m] + more[1][m] + more[2][m];
   }
   for (; i < count; ++i) ++counts[magnitude(i)];
+}
+
+// What is above every magnitude, at most kMagnitudes.
+std::size_t end_of_magnitudes(const std::int16_t* values, std::size_t count) {
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t v = values[i] < 0 ? -values[i] : values[i];
+    largest = v > largest ? v : largest;
+  }
+  const auto end = static_cast<std::size_t>(largest) + 1;
+  return end < kMagnitudes ? end : kMagnitudes;
 }
 
 std::size_t symbols_of_values(const std::int16_t* values, std::size_t count, std::uint32_t raw_bits,

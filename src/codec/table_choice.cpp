@@ -28,10 +28,9 @@ void ValueCounts::clear() {
 void ValueCounts::add(const std::int16_t* values, std::size_t count, std::uint32_t token_class) {
   if (count == 0) return;
   Run& run = runs_[token_class];
-  row_kernels().count_magnitudes(values, count, run.counts.data());
+  const std::size_t end = row_kernels().count_magnitudes(values, count, run.counts.data());
   run.values += static_cast<std::uint32_t>(count);
-  run.end = kMagnitudes;
-  while (run.counts[run.end - 1] == 0) --run.end;
+  run.end = std::max(run.end, static_cast<std::uint32_t>(end));
   run.raw_bits = 0;
 }
 
@@ -52,8 +51,8 @@ std::uint64_t ValueCounts::bits_of_run(Run& run, std::uint32_t id) {
     const std::uint32_t half = (1u << run.raw_bits) / 2;
     for (std::uint32_t v = 0; v < run.end; ++v) {
       // The last one holds all magnitudes that were not told apart.
-      const std::uint32_t kept = v + 1 == kMagnitudes ? kCosts : (v + half) >> run.raw_bits;
-      run.kept[std::min<std::uint32_t>(kept, kCosts - 1)] += run.counts[v];
+      const std::size_t kept = v + 1 == kMagnitudes ? kCosts : (v + half) >> run.raw_bits;
+      run.kept[std::min(kept, kCosts - 1)] += run.counts[v];
     }
   }
   return bits_of_counts(run.kept.data(), kCosts, table.cost.data()) +

@@ -114,6 +114,7 @@ TansTable make_table(const SymbolWeights& w) {
 
   t.encode.resize(static_cast<std::size_t>(t.paired ? t.width * t.width : t.width), {0, 0});
   std::vector<std::uint32_t> next_slot;
+  next_slot.reserve(shares.size());
   std::uint32_t slots = 0;
   for (const Share& s : shares) {
     const std::uint32_t bits = s.states == 1 ? kStateBits : kStateBits - floor_log2(s.states - 1);
@@ -127,6 +128,7 @@ TansTable make_table(const SymbolWeights& w) {
   t.next_state.resize(kStates);
   t.decode.resize(kStates);
   std::vector<std::uint32_t> next;
+  next.reserve(shares.size());
   for (const Share& s : shares) next.push_back(s.states);
   for (std::uint32_t state = 0; state < kStates; ++state) {
     const std::uint16_t s = share_at[state];

@@ -146,9 +146,10 @@ TEST_CASE("row kernels agree on symbols, counts and bits") {
         CAPTURE(k->name, spread, n);
         const auto values = odd_integers(n, static_cast<std::uint32_t>(n), spread);
         std::vector<std::uint32_t> a(kMagnitudes, 3), b(a);
-        portable.count_magnitudes(values.data(), n, a.data());
-        k->count_magnitudes(values.data(), n, b.data());
+        const auto end = portable.count_magnitudes(values.data(), n, a.data());
+        CHECK(k->count_magnitudes(values.data(), n, b.data()) == end);
         CHECK(a == b);
+        CHECK(a[end - 1] > 3);
 
         for (std::uint32_t raw_bits = 0; raw_bits <= 6; ++raw_bits) {
           const std::int32_t most = 39;

@@ -156,6 +156,6 @@ TEST_CASE("An offer that is not the source's, or no session's, is not written") 
   offer = cache.offer(Profile::kRaw);
   offer.decode.emplace();
   CHECK(refused(offer) == ErrorCode::kUnsupported);
-  offer = cache.offer(Profile::kMedium);
-  CHECK(refused(offer) == ErrorCode::kUnsupported);
+  offer = cache.offer(static_cast<Profile>(8));
+  CHECK(refused(offer) == ErrorCode::kInvalidArgument);
 }

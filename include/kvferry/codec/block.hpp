@@ -49,7 +49,7 @@ struct BlockSize {
 // buffers are sized before anything is encoded or received. `tokens` is at most kMaxBlockTokens.
 std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t tokens);
 
-// Encodes rows of one geometry. Keeps scratch memory of a bounded size between blocks (about 8
+// Encodes rows of one geometry. Keeps scratch memory of a bounded size between blocks (about 12
 // bytes a value of the largest block, a RoPE table and a zstd context); one encoder serves one
 // thread at a time.
 class BlockEncoder {
