@@ -12,8 +12,9 @@
 
 namespace kvferry {
 
-// classes[t], as BlockSpec takes them, from attention[t], the mean of the squared attention weights that the last queries of
-// a chunk pay to token t (PrefillRequest::attention). Both are one layer's of one chunk.
+// classes[t], as BlockSpec takes them, from attention[t], the mean of the squared attention weights
+// that the last queries of a chunk pay to token t (PrefillRequest::attention). Both are one layer's
+// of one chunk.
 //
 // An error in a token's rows reaches the output in proportion to the weight that it gets, so steps
 // that cost the least for a given output error go as (mean a^2)^(-1/4), here relative to the
