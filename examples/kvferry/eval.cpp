@@ -37,6 +37,8 @@ struct Options {
   bool json = false;
 };
 
+constexpr std::uint32_t kRetrievalMargin = 16;
+
 // The *.txt files of a folder, by name.
 Result<std::vector<NamedText>> texts_of(const std::string& folder) {
   std::vector<std::string> names;
@@ -58,6 +60,7 @@ Result<std::vector<NamedText>> texts_of(const std::string& folder) {
   return texts;
 }
 
+// Shorter contexts where the model's own is short.
 ContextPlan plan_of(const Options& options, const ModelConfig& config) {
   ContextPlan plan;
   if (options.quick) {
@@ -65,7 +68,15 @@ ContextPlan plan_of(const Options& options, const ModelConfig& config) {
     plan.long_contexts = 1;
     plan.retrieval_contexts = 2;
   }
-  if (config.context_length < plan.long_tokens + plan.scored_tokens) plan.long_contexts = 0;
+  // A retrieval begins with a few tokens of its own.
+  const auto fits = [&](std::uint32_t tokens) {
+    return tokens + plan.scored_tokens + kRetrievalMargin <= config.context_length;
+  };
+  if (!fits(plan.long_tokens)) plan.long_contexts = 0;
+  if (!fits(plan.short_tokens)) {
+    plan.short_tokens = config.context_length / 2;
+    plan.scored_tokens = config.context_length / 4;
+  }
   return plan;
 }
 

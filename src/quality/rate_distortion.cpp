@@ -2,22 +2,46 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
+#include <iomanip>
+#include <locale>
+#include <sstream>
 #include <vector>
 
 namespace kvferry {
 namespace {
 
-__attribute__((format(printf, 1, 2))) std::string formatted(const char* format, ...) {
-  char buffer[512];
-  std::va_list arguments;
-  va_start(arguments, format);
-  const int length = std::vsnprintf(buffer, sizeof buffer, format, arguments);
-  va_end(arguments);
-  return std::string(buffer, static_cast<std::size_t>(std::max(
-                                 0, std::min(length, static_cast<int>(sizeof buffer) - 1))));
-}
+// A stream that writes numbers the same way wherever the program runs.
+class Text {
+ public:
+  Text() { out_.imbue(std::locale::classic()); }
+
+  template <typename T>
+  Text& operator<<(const T& value) {
+    out_ << value;
+    return *this;
+  }
+  // With that many decimals.
+  Text& fixed(double value, int decimals, int width = 0) {
+    out_ << std::fixed << std::setprecision(decimals) << std::setw(width) << value;
+    return *this;
+  }
+  Text& scientific(double value, int width) {
+    out_ << std::scientific << std::setprecision(2) << std::setw(width) << value;
+    return *this;
+  }
+  Text& right(const char* value, int width) {
+    out_ << std::right << std::setw(width) << value;
+    return *this;
+  }
+  Text& left(const std::string& value, int width) {
+    out_ << std::left << std::setw(width) << value << std::right;
+    return *this;
+  }
+  std::string str() const { return out_.str(); }
+
+ private:
+  std::ostringstream out_;
+};
 
 struct Point {
   double bits;
@@ -64,66 +88,73 @@ std::vector<Point> points_of(const Evaluation& evaluation, std::size_t set) {
   return points;
 }
 
-std::string grid(const Axes& axes) {
-  std::string svg;
+// A label at a point, one decimal.
+void put_label(Text& svg, double x, double y, const char* attributes, const std::string& label) {
+  svg << "<text x=\"";
+  svg.fixed(x, 1) << "\" y=\"";
+  svg.fixed(y, 1) << "\" " << attributes << ">" << label << "</text>\n";
+}
+
+void put_grid(Text& svg, const Axes& axes) {
   for (int bits = 0; bits <= static_cast<int>(axes.most_bits); ++bits) {
-    const double x = axes.x(bits);
-    svg += formatted("<path class=\"grid\" d=\"M%.1f %.1fv%.1f\"/>\n", x, kTop, kHeight);
-    svg += formatted("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%d</text>\n", x,
-                     kTop + kHeight + 18, bits);
+    svg << "<path class=\"grid\" d=\"M";
+    svg.fixed(axes.x(bits), 1) << ' ' << kTop << 'v' << kHeight << "\"/>\n";
+    put_label(svg, axes.x(bits), kTop + kHeight + 18, "text-anchor=\"middle\"",
+              std::to_string(bits));
   }
   for (int decade = axes.lowest_decade; decade <= axes.highest_decade; ++decade) {
     const double y = axes.y(std::pow(10.0, decade));
-    svg += formatted("<path class=\"grid\" d=\"M%.1f %.1fh%.1f\"/>\n", kLeft, y, kWidth);
-    svg += formatted("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">1e%d</text>\n", kLeft - 8,
-                     y + 4, decade);
+    svg << "<path class=\"grid\" d=\"M" << kLeft << ' ';
+    svg.fixed(y, 1) << 'h' << kWidth << "\"/>\n";
+    put_label(svg, kLeft - 8, y + 4, "text-anchor=\"end\"", "1e" + std::to_string(decade));
   }
-  svg += formatted("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">bits a value</text>\n",
-                   kLeft + kWidth / 2, kTop + kHeight + 38);
-  svg += formatted(
-      "<text transform=\"translate(22 %.1f) rotate(-90)\" text-anchor=\"middle\">mean KL, nats"
-      "</text>\n",
-      kTop + kHeight / 2);
-  return svg;
+  put_label(svg, kLeft + kWidth / 2, kTop + kHeight + 38, "text-anchor=\"middle\"", "bits a value");
+  svg << "<text transform=\"translate(22 " << kTop + kHeight / 2
+      << ") rotate(-90)\" text-anchor=\"middle\">mean KL, nats</text>\n";
 }
 
-std::string curve(const Axes& axes, const std::vector<Point>& points) {
-  std::string path;
+void put_curve(Text& svg, const Axes& axes, const std::vector<Point>& points) {
+  const char* command = "<path class=\"curve\" d=\"M";
   for (const Point& p : points) {
     if (p.is_baseline) continue;
-    path += formatted("%s%.1f %.1f", path.empty() ? "M" : "L", axes.x(p.bits), axes.y(p.kl));
+    svg << command;
+    svg.fixed(axes.x(p.bits), 1) << ' ';
+    svg.fixed(axes.y(p.kl), 1);
+    command = "L";
   }
-  std::string svg = path.empty() ? path : "<path class=\"curve\" d=\"" + path + "\"/>\n";
+  if (*command == 'L') svg << "\"/>\n";
   for (const Point& p : points) {
-    const char* kind = p.is_baseline ? "baseline" : "profile";
-    svg += formatted("<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>\n", kind,
-                     axes.x(p.bits), axes.y(p.kl));
-    svg += formatted("<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", kind,
-                     axes.x(p.bits) + 7, axes.y(p.kl) - 5, p.name.c_str());
+    const char* kind = p.is_baseline ? "class=\"baseline\"" : "class=\"profile\"";
+    svg << "<circle " << kind << " cx=\"";
+    svg.fixed(axes.x(p.bits), 1) << "\" cy=\"";
+    svg.fixed(axes.y(p.kl), 1) << "\" r=\"4\"/>\n";
+    put_label(svg, axes.x(p.bits) + 7, axes.y(p.kl) - 5, kind, p.name);
   }
-  return svg;
 }
 
 }  // namespace
 
 std::string rate_distortion_tables(const Evaluation& evaluation) {
-  std::string out;
+  Text out;
   for (std::size_t s = 0; s < evaluation.sets.size(); ++s) {
     const std::size_t rows =
         evaluation.codecs.empty() ? 0 : evaluation.codecs[0].sets[s].divergence.rows;
-    out += formatted("%s%s: %zu tokens scored\n", s == 0 ? "" : "\n", evaluation.sets[s].c_str(),
-                     rows);
-    out += formatted("%-16s %10s %10s %10s %10s %10s %8s %10s\n", "codec", "bits/value", "mean KL",
-                     "median", "p99", "p99.9", "top-1", "d ln PPL");
+    out << (s == 0 ? "" : "\n") << evaluation.sets[s] << ": " << rows << " tokens scored\n";
+    out.left("codec", 16);
+    for (const char* title :
+         {"bits/value", "mean KL", "median", "p99", "p99.9", "top-1", "d ln PPL"})
+      out.right(title, 11);
+    out << "\n";
     for (const CodecFigures& codec : evaluation.codecs) {
       const SetFigures& f = codec.sets[s];
       const Divergence& d = f.divergence;
-      out += formatted("%-16s %10.3f %10.2e %10.2e %10.2e %10.2e %7.2f%% %+10.2e\n",
-                       codec.name.c_str(), f.bits_per_value(), d.mean, d.median, d.p99, d.p999,
-                       100.0 * d.top1, d.loss);
+      out.left(codec.name, 16).fixed(f.bits_per_value(), 3, 11);
+      for (const double kl : {d.mean, d.median, d.p99, d.p999}) out.scientific(kl, 11);
+      out.fixed(100.0 * d.top1, 2, 10) << "%";
+      out.scientific(d.loss, 11) << "\n";
     }
   }
-  return out;
+  return out.str();
 }
 
 std::string rate_distortion_plot(const Evaluation& evaluation) {
@@ -132,24 +163,22 @@ std::string rate_distortion_plot(const Evaluation& evaluation) {
     panels.push_back(points_of(evaluation, s));
   const Axes axes(panels);
   const double height = kPanelHeight * static_cast<double>(panels.size());
-  std::string svg = formatted(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 %.0f\" "
-      "font-family=\"sans-serif\""
-      " font-size=\"12\">\n",
-      height);
-  svg +=
-      "<style>.grid{stroke:#ddd;fill:none}.curve{stroke:#1565c0;stroke-width:2;fill:none}"
-      "circle.profile{fill:#1565c0}circle.baseline{fill:#c62828}text.profile{fill:#1565c0}"
-      "text.baseline{fill:#c62828}</style>\n";
-  svg += formatted("<rect width=\"760\" height=\"%.0f\" fill=\"#fff\"/>\n", height);
+  Text svg;
+  svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 " << height
+      << "\" font-family=\"sans-serif\" font-size=\"12\">\n"
+      << "<style>.grid{stroke:#ddd;fill:none}.curve{stroke:#1565c0;stroke-width:2;fill:none}"
+         "circle.profile{fill:#1565c0}circle.baseline{fill:#c62828}text.profile{fill:#1565c0}"
+         "text.baseline{fill:#c62828}</style>\n"
+      << "<rect width=\"760\" height=\"" << height << "\" fill=\"#fff\"/>\n";
   for (std::size_t s = 0; s < panels.size(); ++s) {
-    svg +=
-        formatted("<g transform=\"translate(0 %.0f)\">\n", kPanelHeight * static_cast<double>(s));
-    svg += formatted("<text x=\"%.1f\" y=\"24\" font-weight=\"bold\">%s</text>\n", kLeft,
-                     evaluation.sets[s].c_str());
-    svg += grid(axes) + curve(axes, panels[s]) + "</g>\n";
+    svg << "<g transform=\"translate(0 " << kPanelHeight * static_cast<double>(s) << ")\">\n";
+    put_label(svg, kLeft, 24, "font-weight=\"bold\"", evaluation.sets[s]);
+    put_grid(svg, axes);
+    put_curve(svg, axes, panels[s]);
+    svg << "</g>\n";
   }
-  return svg + "</svg>\n";
+  svg << "</svg>\n";
+  return svg.str();
 }
 
 }  // namespace kvferry
