@@ -116,12 +116,11 @@ TEST_CASE("features: required ones are refused by name, optional ones are skippe
     return got.error().message;
   };
   CHECK(refusal(0x04, 0, ErrorCode::kUnsupported).find("bit 2") != std::string::npos);
-  CHECK(refusal(0x08, 0, ErrorCode::kUnsupported).find("prediction") != std::string::npos);
-  CHECK(refusal(0x09, 0x80, ErrorCode::kUnsupported).find("prediction, bit 15") !=
-        std::string::npos);
+  CHECK(refusal(0x11, 0x80, ErrorCode::kUnsupported).find("bit 4, bit 15") != std::string::npos);
   // Known ones, which a lossless block cannot have.
   CHECK(refusal(0x01, 0, ErrorCode::kMalformed).find("method 1") != std::string::npos);
   CHECK(refusal(0x02, 0, ErrorCode::kMalformed).find("method 1") != std::string::npos);
+  CHECK(refusal(0x08, 0, ErrorCode::kMalformed).find("method 1") != std::string::npos);
 
   block[16] = 0x10;
   block[18] = 5;
