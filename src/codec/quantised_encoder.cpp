@@ -32,8 +32,9 @@ std::int32_t profile_step(Profile profile) {
   }
 }
 
-// Without a codebook: the step in relation to the standard deviation of a block's values.
-constexpr std::int32_t kNeutralStep = -12;
+// Without a codebook: the step in relation to the standard deviation of a block's values. With it
+// SmolLM2 stays within the divergence that each profile has with a codebook.
+constexpr std::int32_t kNeutralStep = -5;
 
 // The kernels stop up to that many values before one that a table does not hold.
 constexpr std::size_t kScalarValues = 32;

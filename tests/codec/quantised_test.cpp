@@ -131,7 +131,7 @@ TEST_CASE("the rotation is undone before and redone after, at any position") {
         double worst = 0;
         for (std::size_t i = 0; i < got.size(); ++i)
           worst = std::max(worst, std::abs(static_cast<double>(plain[i]) - got[i]));
-        CHECK(worst < 0.03);  // half a step of 0.44 standard deviations / 8
+        CHECK(worst < 0.06);  // half a step of 0.65 standard deviations / 8
         CHECK(worst > 0.001);
       }
     }
@@ -218,7 +218,7 @@ TEST_CASE("constants, zeros and extremes come back finite and near") {
           const auto block = encode(encoder, g, {Profile::kHigh, range}, rows).value();
           for (const float v : floats_of(type, decode(decoder, g, {range, 0}, block).value())) {
             REQUIRE(std::isfinite(v));
-            REQUIRE(std::abs(v - value) <= 0.05f * std::abs(value) + 1e-7f);
+            REQUIRE(std::abs(v - value) <= 0.06f * std::abs(value) + 1e-7f);
           }
         }
       }
@@ -252,7 +252,7 @@ TEST_CASE("finer classes of tokens have smaller errors") {
   const auto rows = cache_like_rows(g, 192, 3);
   std::vector<std::uint8_t> classes(192);
   for (std::size_t t = 0; t < 192; ++t) classes[t] = static_cast<std::uint8_t>(t % 3);
-  const Coded c = code(g, nullptr, {Profile::kLow, range, classes}, rows);
+  const Coded c = code(g, nullptr, {Profile::kHigh, range, classes}, rows);
   const auto before = floats_of(g.type, rows);
   double error[3] = {};
   for (std::size_t i = 0; i < before.size(); ++i)
