@@ -52,7 +52,10 @@ Result<std::vector<NamedText>> texts_of(const std::string& folder) {
   std::sort(names.begin(), names.end());
   std::vector<NamedText> texts;
   for (const std::string& name : names) {
-    KVFERRY_ASSIGN(std::string text, read_file(folder + "/" + name));
+    std::string path = folder;
+    path += '/';
+    path += name;
+    KVFERRY_ASSIGN(std::string text, read_file(path));
     texts.push_back({name.substr(0, name.size() - 4), std::move(text)});
   }
   if (texts.empty())

@@ -142,6 +142,7 @@ class Calibration {
       }
     }
     std::vector<double> divergences;
+    divergences.reserve(planes);
     for (const DivergenceMeter& meter : meters) divergences.push_back(meter.result().mean);
     equalise(divergences);
 

@@ -74,7 +74,7 @@ class ProfileCodec final : public CacheCodec {
         }
       }
     });
-    KVFERRY_TRY(failure);
+    if (!failure.ok()) return failure.error();
     return 8 * bytes;
   }
 
