@@ -133,7 +133,7 @@ struct Offer {
   std::uint32_t head_dim = 0;
   ElementType type = ElementType::kF16;  // in which the sender computes
   RopeSpec rope;
-  std::uint8_t profile = 0;    // codec profile of most blocks; each block names its own
+  std::uint8_t profile = 0;     // codec profile of most blocks; each block names its own
   std::uint64_t codebook = 0;   // id of the codebook that lossy blocks are made with; 0 = none
   std::uint64_t predictor = 0;  // likewise of the predictor
   Provenance provenance;
@@ -154,13 +154,13 @@ struct ResumeRange {
 };
 
 struct Accept {
-  std::uint32_t held_prefix = 0;  // the receiver has tokens [0, held_prefix): not to be sent
-  std::uint64_t generation = 0;   // of the sequence that the commit will extend
-  std::uint32_t base_length = 0;  // its length now
-  std::uint64_t profiles = 0;     // bit per codec profile that the receiver decodes
-  std::uint64_t credit = 0;       // payload bytes of blocks that may be under way
-  bool has_codebook = false;   // the offered one; without it blocks are made without
-  bool has_predictor = false;  // likewise
+  std::uint32_t held_prefix = 0;    // the receiver has tokens [0, held_prefix): not to be sent
+  std::uint64_t generation = 0;     // of the sequence that the commit will extend
+  std::uint32_t base_length = 0;    // its length now
+  std::uint64_t profiles = 0;       // bit per codec profile that the receiver decodes
+  std::uint64_t credit = 0;         // payload bytes of blocks that may be under way
+  bool has_codebook = false;        // the offered one; without it blocks are made without
+  bool has_predictor = false;       // likewise
   std::vector<ResumeRange> resume;  // verified blocks of an earlier attempt: not to be sent again
 };
 
