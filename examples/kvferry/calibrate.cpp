@@ -21,7 +21,7 @@ struct Options {
   std::string text;
   std::string out;
   bool predict = false;
-  std::uint32_t depth = 2;
+  std::uint32_t depth = PredictorOptions().depth;
   std::size_t threads = 0;
 };
 

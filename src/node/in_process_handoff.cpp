@@ -10,6 +10,15 @@ namespace kvferry {
 namespace {
 // For what the other thread of this process does at once.
 constexpr std::chrono::seconds kPatience{60};
+
+// Nobody is lost inside a process: no PING is sent, so that what travels depends on the cache
+// alone.
+HandoffTimeouts without_pings() {
+  HandoffTimeouts timeouts;
+  timeouts.ping = std::chrono::hours(24);
+  timeouts.silence = std::chrono::hours(48);
+  return timeouts;
+}
 }  // namespace
 
 Result<std::unique_ptr<InProcessHandoff>> InProcessHandoff::start(
@@ -20,6 +29,7 @@ Result<std::unique_ptr<InProcessHandoff>> InProcessHandoff::start(
   std::unique_ptr<InProcessHandoff> handoff(
       new InProcessHandoff(model, std::move(from), KvSequence::create(std::move(pool))));
   SendOptions options;
+  options.timeouts = without_pings();
   options.codebook = model.codebook;
   options.predictor = model.predictor;
   KVFERRY_TRY(handoff->sender_.greet(wire::Role::kPrefill, Deadline::after(kPatience)));
@@ -69,6 +79,7 @@ Result<HandoffReceipt> InProcessHandoff::receive() {
   KVFERRY_ASSIGN(const wire::Frame offer, receiver_.receive(Deadline::after(kPatience)));
   Receiver receiver(sequence_);
   ReceiveOptions options;
+  options.timeouts = without_pings();
   options.codebook = model_.codebook;
   options.predictor = model_.predictor;
   return receive_handoff(receiver_, offer, model_.identity, receiver, options);

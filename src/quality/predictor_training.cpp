@@ -23,8 +23,9 @@ constexpr std::int32_t kTrainingStep = 2;
 constexpr double kRidge = 1e-3;
 // Rows that are multiplied at a time.
 constexpr std::size_t kRows = 512;
-// Of the pieces of text that are trained on.
+// Of the pieces of text that are trained on, and of all of them unless the caller says how many.
 constexpr std::uint32_t kPieceTokens = 512;
+constexpr std::uint32_t kLeastTokens = 16384;
 
 using Matrix = Eigen::MatrixXd;
 using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -233,7 +234,11 @@ Result<std::shared_ptr<const Predictor>> train_predictor(const ModelFile& file,
   engine_options.path = "cpu";
   KVFERRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::load(file, engine_options));
   const std::uint32_t length = std::min(kPieceTokens, engine->config().context_length);
-  const std::uint32_t count = std::max(1u, options.tokens / length);
+  const std::uint32_t inputs =
+      (2 * options.depth + 1) * engine->geometry().kv_heads * engine->geometry().head_dim;
+  const std::uint32_t tokens =
+      options.tokens != 0 ? options.tokens : std::max(kLeastTokens, 12 * inputs);
+  const std::uint32_t count = std::max(1u, tokens / length);
   const std::size_t total = 2 * std::size_t{count} + engine->config().layers;
   std::size_t done = 0;
   const auto progress = [&] {
@@ -247,12 +252,12 @@ Result<std::shared_ptr<const Predictor>> train_predictor(const ModelFile& file,
   KVFERRY_ASSIGN(engine, Engine::load(file, engine_options));
   KVFERRY_ASSIGN(const auto pool, KvPool::create(engine->geometry(), KvPool::blocks_for(length)));
   PredictorTraining training(std::move(codebook), options.depth);
-  for (const std::vector<TokenId>& tokens : texts) {
+  for (const std::vector<TokenId>& piece : texts) {
     if (options.cancel != nullptr && *options.cancel)
       return Error(ErrorCode::kCancelled, "cancelled");
     const std::shared_ptr<KvSequence> sequence = KvSequence::create(pool);
     PrefillRequest request;
-    request.tokens = tokens;
+    request.tokens = piece;
     KVFERRY_TRY(engine->prefill(request, *sequence));
     KVFERRY_ASSIGN(const ContextCache cache, ContextCache::read(*sequence));
     KVFERRY_TRY(training.add(cache));

@@ -56,11 +56,11 @@ class PredictorTraining {
 };
 
 struct PredictorOptions {
-  std::uint32_t depth = 2;  // layers before that are used, 1 to Predictor::kMaxDepth
+  std::uint32_t depth = 3;  // layers before that are used, 1 to Predictor::kMaxDepth
   // Of text to train on. What the given text lacks the model writes itself, going on from pieces of
   // it: more text helps more than better text.
-  std::uint32_t tokens = 16384;
-  std::size_t threads = 0;  // 0: as many as the machine has processors
+  std::uint32_t tokens = 0;  // 0: twelve for each input of the widest map, at least 16,384
+  std::size_t threads = 0;   // 0: as many as the machine has processors
   // Looked at often; when it becomes true the run ends with kCancelled. May be null.
   const std::atomic<bool>* cancel = nullptr;
   // Called with the pieces of work that are done and those that are to be. May be empty.
