@@ -6,9 +6,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "kvferry/transport/loopback.hpp"
-
-#include "support.hpp"
+#include "sessions.hpp"
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -19,52 +17,6 @@ namespace {
 
 const KvGeometry kGeometry = handoff_geometry();
 const KnownSource kSource(kGeometry);
-
-Deadline late() {
-  return Deadline::after(seconds(20));
-}
-
-// Two connections that have greeted each other.
-struct Link {
-  explicit Link(std::size_t capacity = 64 * 1024)
-      : channels(make_loopback(capacity)), sender(*channels.first), receiver(*channels.second) {
-    Status greeted;
-    std::thread other([&] { greeted = receiver.greet(wire::Role::kDecode, late()); });
-    REQUIRE(sender.greet(wire::Role::kPrefill, late()).ok());
-    other.join();
-    REQUIRE(greeted.ok());
-  }
-  ChannelPair channels;
-  Connection sender;
-  Connection receiver;
-};
-
-// Receives one offered hand-off in its own thread.
-class Receiving {
- public:
-  Receiving(Connection& connection, HandoffHandler& handler, const ReceiveOptions& options = {})
-      : session_(handoff_identity(), handler, options), thread_([this, &connection] {
-          const auto frame = connection.receive(late());
-          if (!frame.ok()) {
-            outcome_ = frame.error();
-          } else {
-            outcome_ = session_.serve(connection, *frame);
-          }
-        }) {}
-  ~Receiving() {
-    if (thread_.joinable()) thread_.join();
-  }
-  Result<HandoffReceipt> outcome() {
-    thread_.join();
-    return *outcome_;
-  }
-  ReceiveSession& session() { return session_; }
-
- private:
-  ReceiveSession session_;
-  std::optional<Result<HandoffReceipt>> outcome_;
-  std::thread thread_;
-};
 
 // Publishes everything, chunk by chunk and layer by layer.
 Status publish_all(SendSession& session, std::uint32_t tokens, std::uint32_t chunk) {
