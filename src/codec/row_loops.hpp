@@ -10,6 +10,7 @@
 
 namespace kvferry {
 namespace {  // NOLINT(google-build-namespaces): see above
+// NOLINTBEGIN(misc-definitions-in-headers): likewise
 
 template <typename T>
 T load_value(const std::uint8_t* at) {
@@ -229,5 +230,6 @@ void multiply_part(std::size_t begin, std::size_t end, std::size_t first, const 
   }
 }
 
+// NOLINTEND(misc-definitions-in-headers)
 }  // namespace
 }  // namespace kvferry

@@ -60,6 +60,7 @@ class Writer {
       KVFERRY_TRY(engine_.step(inputs, Span<float>(logits)));
     }
     std::vector<std::vector<TokenId>> pieces;
+    pieces.reserve(writings.size());
     for (Writing& w : writings) pieces.push_back(std::move(w.tokens));
     return pieces;
   }

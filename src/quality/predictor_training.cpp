@@ -219,7 +219,7 @@ Result<std::shared_ptr<const Predictor>> PredictorTraining::solve(
     }
   });
   if (cancel != nullptr && *cancel) return Error(ErrorCode::kCancelled, "cancelled");
-  KVFERRY_TRY(failure);
+  if (!failure.ok()) return failure.error();
   return Predictor::create(codebook_->model(), codebook_->id(), codebook_->kv_heads(),
                            codebook_->head_dim(), depth_, std::move(layers));
 }
