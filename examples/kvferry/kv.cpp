@@ -101,7 +101,7 @@ Status run(const Options& options) {
     files.push_back(std::move(file));
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
-    const Status committed = files[i].commit();
+    Status committed = files[i].commit();
     if (committed.ok()) continue;
     for (std::size_t k = 0; k < i; ++k) ::unlink(files[k].path().c_str());  // all four or none
     return committed;
