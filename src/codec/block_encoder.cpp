@@ -103,13 +103,9 @@ bool BlockEncoder::Scratch::encode_groups(const BlockSpec& spec, Bytes rows, Mut
 bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, MutableBytes out,
                                              BlockHeader& header, BlockSize& size) {
   const std::uint32_t tokens = spec.range.tokens();
-  // Classes that are all 0 say nothing, and position 0 alone needs no codebook.
-  BlockSpec coded = spec;
-  if (std::all_of(spec.token_classes.begin(), spec.token_classes.end(),
-                  [](std::uint8_t c) { return c == 0; })) {
-    coded.token_classes = {};
-  }
-  const bool has_classes = !coded.token_classes.empty();
+  // Classes that are all 0 need not travel, and position 0 alone needs no codebook.
+  const bool has_classes = std::any_of(spec.token_classes.begin(), spec.token_classes.end(),
+                                       [](std::uint8_t c) { return c != 0; });
   const bool has_codebook = codebook != nullptr && spec.range.end > 1;
   const int layers_before = prediction && has_codebook ? prediction->layers_before(spec.range) : -1;
   const bool is_predicted = layers_before >= 0;
@@ -118,7 +114,7 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
   const CodebookPlane* plane =
       has_codebook ? &codebook->layers()[spec.range.layer].plane(spec.range.plane) : nullptr;
   if (is_predicted) prediction->predict(spec.range);
-  if (!quantised.encode(geometry, coded, plane, is_predicted ? &*prediction : nullptr, rope, rows,
+  if (!quantised.encode(geometry, spec, plane, is_predicted ? &*prediction : nullptr, rope, rows,
                         out.subspan(extension), size)) {
     return false;
   }
@@ -134,7 +130,7 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
     header.required_features |= static_cast<std::uint16_t>(BlockFeature::kTokenClasses);
     std::fill_n(at, (tokens + 3) / 4, std::uint8_t{0});
     for (std::uint32_t t = 0; t < tokens; ++t)
-      at[t / 4] = static_cast<std::uint8_t>(at[t / 4] | coded.token_classes[t] << (t % 4 * 2));
+      at[t / 4] = static_cast<std::uint8_t>(at[t / 4] | spec.token_classes[t] << (t % 4 * 2));
   }
   if (is_predicted) {
     header.required_features |= static_cast<std::uint16_t>(BlockFeature::kPrediction);
