@@ -90,16 +90,15 @@ std::shared_ptr<const T> ModelDataStore::load(std::uint64_t id) const {
 }
 
 template <typename T>
-void ModelDataStore::save(const T& item, std::size_t most) const {
-  if (options_.folder.empty()) return;
-  const auto write = [&]() -> Status {
+void ModelDataStore::write(const T& item, std::size_t most) const {
+  const auto write_file = [&]() -> Status {
     KVFERRY_TRY(make_folder(options_.folder));
     KVFERRY_ASSIGN(AtomicFile file,
                    AtomicFile::create(path_of<T>(options_.folder, item.id()), FileAccess::kOwner));
     KVFERRY_TRY(file.write(item.bytes()));
     return file.commit();
   };
-  const Status written = write();
+  const Status written = write_file();
   if (!written.ok()) log(written.error().message + "; it will have to be fetched again");
   remove_oldest(options_.folder, prefix_of(&item), most);
 }
@@ -140,16 +139,37 @@ std::shared_ptr<const Predictor> ModelDataStore::predictor(std::uint64_t id) {
   return find(id, predictors_, options_.predictors);
 }
 
-void ModelDataStore::add(const std::shared_ptr<const Codebook>& item) {
-  if (codebook(item->id()) != nullptr) return;
+void ModelDataStore::add(std::shared_ptr<const Codebook> item) {
   keep(item, codebooks_, options_.codebooks);
-  save(*item, options_.codebooks);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  unsaved_codebooks_.push_back(std::move(item));
 }
 
-void ModelDataStore::add(const std::shared_ptr<const Predictor>& item) {
-  if (predictor(item->id()) != nullptr) return;
+void ModelDataStore::add(std::shared_ptr<const Predictor> item) {
   keep(item, predictors_, options_.predictors);
-  save(*item, options_.predictors);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  unsaved_predictors_.push_back(std::move(item));
+}
+
+void ModelDataStore::save() {
+  Recent<Codebook> codebooks;
+  Recent<Predictor> predictors;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    codebooks.swap(unsaved_codebooks_);
+    predictors.swap(unsaved_predictors_);
+  }
+  if (options_.folder.empty()) return;
+  for (const auto& item : codebooks) write(*item, options_.codebooks);
+  for (const auto& item : predictors) write(*item, options_.predictors);
+}
+
+std::shared_ptr<const void> ModelDataStore::reserve_predictor() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!reserved_.expired()) return nullptr;
+  const auto right = std::make_shared<const char>('\0');
+  reserved_ = right;
+  return right;
 }
 
 }  // namespace kvferry

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "kvferry/codec/codebook.hpp"
 #include "kvferry/codec/predictor.hpp"
@@ -36,9 +37,16 @@ class ModelDataStore {
   std::shared_ptr<const Codebook> codebook(std::uint64_t id);
   std::shared_ptr<const Predictor> predictor(std::uint64_t id);
 
-  // Keeps it. One that is here already is not written again.
-  void add(const std::shared_ptr<const Codebook>& codebook);
-  void add(const std::shared_ptr<const Predictor>& predictor);
+  // Keeps it in memory, and in the folder once save() is called.
+  void add(std::shared_ptr<const Codebook> codebook);
+  void add(std::shared_ptr<const Predictor> predictor);
+
+  // Writes to the folder what was added since; takes as long as a disk takes.
+  void save();
+
+  // Predictors are large, so that one comes at a time. Null while another one has the right; it
+  // ends when the last copy is dropped.
+  std::shared_ptr<const void> reserve_predictor();
 
  private:
   // The most recently used first.
@@ -52,7 +60,7 @@ class ModelDataStore {
   template <typename T>
   std::shared_ptr<const T> load(std::uint64_t id) const;
   template <typename T>
-  void save(const T& item, std::size_t most) const;
+  void write(const T& item, std::size_t most) const;
   void log(const std::string& line) const {
     if (options_.log) options_.log(line);
   }
@@ -62,6 +70,9 @@ class ModelDataStore {
   std::mutex mutex_;  // of what follows
   Recent<Codebook> codebooks_;
   Recent<Predictor> predictors_;
+  Recent<Codebook> unsaved_codebooks_;
+  Recent<Predictor> unsaved_predictors_;
+  std::weak_ptr<const void> reserved_;
 };
 
 }  // namespace kvferry
