@@ -141,6 +141,17 @@ inline kvferry::wire::Block example_block(const std::vector<std::uint8_t>& coded
   return m;
 }
 
+// `bytes` must outlive the message.
+inline kvferry::wire::ModelData example_model_data(const std::vector<std::uint8_t>& bytes) {
+  kvferry::wire::ModelData m;
+  m.kind = kvferry::wire::ModelDataKind::kPredictor;
+  m.id = 0x5555666677778888u;
+  m.total = 5678;
+  m.offset = 4096;
+  m.bytes = bytes;
+  return m;
+}
+
 inline kvferry::wire::Generate example_generate() {
   kvferry::wire::Generate m;
   m.messages = {{"system", "Be brief."}, {"user", "Gr\xc3\xbc\xc3\x9f Gott?"}};

@@ -35,6 +35,7 @@ std::vector<Example> examples() {
           {MessageType::kEnd, End{1, 2, 3}},
           {MessageType::kCommitted, Committed{1, 2, 3}},
           {MessageType::kCancel, Cancel{ErrorCode::kCancelled, "enough"}},
+          {MessageType::kModelData, example_model_data(coded)},
           {MessageType::kGenerate, example_generate()},
           {MessageType::kTicket, Ticket{"tcp://[::1]:9", example_ticket(), 7}},
           {MessageType::kAttach, Attach{example_ticket()}},
