@@ -164,9 +164,9 @@ Status BlockDecoder::Scratch::decode_quantised(const BlockHeader& header, const 
     // Moved blocks are held by where they go, all of a stream alike.
     if (prediction->find_inputs(range) < 0) {
       return Error(ErrorCode::kIncomplete,
-                   to_string(range) + ": the codec block is predicted from " +
-                       std::to_string(header.layers_before) +
-                       " layers before it, which were not decoded; send it unpredicted");
+                   to_string(range) + ": the codec block is predicted from the rows of these " +
+                       "tokens in " + std::to_string(header.layers_before) +
+                       " layers before it, which are not here; send it unpredicted");
     }
     prediction->predict(range);
   }
