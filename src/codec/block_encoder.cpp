@@ -29,7 +29,7 @@ std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t token
 struct BlockEncoder::Scratch {
   Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c, const PredictionOptions& p)
       : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {
-    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product);
+    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product, p.decoded);
   }
 
   Status check(const BlockSpec& spec, Bytes rows, MutableBytes out) const;
@@ -107,7 +107,7 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
   const bool has_classes = std::any_of(spec.token_classes.begin(), spec.token_classes.end(),
                                        [](std::uint8_t c) { return c != 0; });
   const bool has_codebook = codebook != nullptr && spec.range.end > 1;
-  const int layers_before = prediction && has_codebook ? prediction->layers_before(spec.range) : -1;
+  const int layers_before = prediction && has_codebook ? prediction->find_inputs(spec.range) : -1;
   const bool is_predicted = layers_before >= 0;
   const std::size_t extension = extension_bytes(has_codebook, has_classes, is_predicted, tokens);
   if (extension > out.size()) return false;
@@ -188,8 +188,13 @@ Result<BlockSize> BlockEncoder::encode(const BlockSpec& spec, Bytes rows, Mutabl
   }
   size.headers = kBlockHeaderBytes;
   write_block_header(header, out);
-  if (scratch_->prediction && header.method == BlockMethod::kQuantised)
-    scratch_->remember(spec, out.first(size.total()), rows.size());
+  if (scratch_->prediction) {
+    if (header.method == BlockMethod::kQuantised) {
+      scratch_->remember(spec, out.first(size.total()), rows.size());
+    } else {
+      scratch_->prediction->pass(spec.range);
+    }
+  }
   return size;
 }
 
