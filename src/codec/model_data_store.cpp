@@ -45,6 +45,14 @@ Status make_folder(const std::string& path) {
   }
 }
 
+// Whether a file's name is one that path_of() gives, or that AtomicFile writes it under.
+bool is_kept(const std::string& name, const std::string& prefix) {
+  if (name.compare(0, prefix.size(), prefix) != 0) return false;
+  const std::size_t end = name.find_first_not_of("0123456789abcdef", prefix.size());
+  if (end == std::string::npos) return name.size() == prefix.size() + 16;
+  return end == prefix.size() + 16 && name[end] == '.' && name.size() == end + 7;
+}
+
 // Removes the files with that prefix that were used longest ago; unfinished ones of a process that
 // was killed are among them.
 void remove_oldest(const std::string& folder, const std::string& prefix, std::size_t most) {
@@ -58,13 +66,11 @@ void remove_oldest(const std::string& folder, const std::string& prefix, std::si
   using Used = std::tuple<std::int64_t, std::int64_t, std::string>;  // seconds, nanoseconds, path
   std::vector<Used> files;
   while (const dirent* entry = ::readdir(opened.directory)) {
-    const std::string name = entry->d_name;
-    const std::string path = folder + "/" + name;
+    if (!is_kept(entry->d_name, prefix)) continue;
+    std::string path = folder;
+    path.append("/").append(entry->d_name);
     struct stat found;
-    if (name.compare(0, prefix.size(), prefix) != 0 || ::lstat(path.c_str(), &found) != 0 ||
-        !S_ISREG(found.st_mode)) {
-      continue;
-    }
+    if (::lstat(path.c_str(), &found) != 0 || !S_ISREG(found.st_mode)) continue;
     files.emplace_back(found.st_mtim.tv_sec, found.st_mtim.tv_nsec, path);
   }
   std::sort(files.begin(), files.end());

@@ -144,7 +144,7 @@ class PrefillNode::Impl {
       (*session)->cancel(handed.error());
       return handed;
     }
-    const Status told = client.send(wire::MessageType::kDone, done, soon());
+    Status told = client.send(wire::MessageType::kDone, done, soon());
     send_predictor(**session);
     return told;
   }

@@ -115,12 +115,18 @@ TEST_CASE("a folder keeps over a restart, bounded, and what is damaged in it is 
     CHECK(store.codebook(a->id() + 1) == nullptr);
   }
   CHECK(log.empty());
+  // What is not the store's is left alone; what a killed process left behind is not.
+  for (const char* name : {"codebook-mine.kvfc", "codebook-0123456789abcdef.kvfc", "notes"})
+    std::ofstream(folder.path() + "/" + name) << "x";
+  std::ofstream(folder.path() + "/codebook-0123456789abcdef.x1Y2z3") << "x";
   for (std::uint32_t seed = 2; seed < 6; ++seed) {
     ModelDataStore store(identity(), options);
     store.add(codebook(seed));
     store.save();
   }
-  CHECK(folder.files().size() == 3);  // two codebooks and the predictor
+  CHECK(folder.files().size() == 3 + 3);  // two codebooks and the predictor
+  CHECK(folder.files().count("codebook-mine.kvfc") == 1);
+  CHECK(folder.files().count("codebook-0123456789abcdef.x1Y2z3") == 0);
   CHECK(ModelDataStore(identity(), options).codebook(a->id()) == nullptr);
   const auto last = codebook(5);
   for (const char* damage : {"x", "", "cut"}) {

@@ -339,3 +339,46 @@ TEST_CASE("a block that needs a codebook that was not sent is refused") {
                                  [](std::vector<wire::ModelData>& d) { d.clear(); });
   CHECK(error.code == ErrorCode::kUnsupported);
 }
+
+TEST_CASE("a predictor behind a hand-off is checked as one within") {
+  const Coder coder = test_coder();
+  const KvGeometry geometry = handoff_geometry();
+  wire::Offer offer = make_offer(geometry, 4);
+  offer.codebook = coder.codebook->id();
+  offer.predictor = coder.predictor->id();
+  offer.predictor_bytes = static_cast<std::uint32_t>(coder.predictor->bytes().size());
+  const auto store = new_store();
+  const auto fetch = [&](const std::function<void(wire::ModelData&)>& change) {
+    PredictorFetch fetching(offer, geometry, coder.codebook, store, store->reserve_predictor());
+    wire::ModelDataPieces pieces(wire::ModelDataKind::kPredictor, offer.predictor,
+                                 coder.predictor->bytes(), 4096);
+    Result<bool> last = false;
+    while (last.ok() && !pieces.empty()) {
+      wire::ModelData piece = pieces.next();
+      change(piece);
+      std::vector<std::uint8_t> payload;
+      REQUIRE(wire::serialize(piece, payload).ok());
+      last = fetching.on_data(payload);
+    }
+    return last;
+  };
+  CHECK(fetch([](wire::ModelData& d) { d.id ^= 1; }).error().code == ErrorCode::kMismatch);
+  CHECK(fetch([](wire::ModelData& d) { d.kind = wire::ModelDataKind::kCodebook; }).error().code ==
+        ErrorCode::kMismatch);
+  CHECK(fetch([](wire::ModelData& d) { d.total += 1; }).error().code ==
+        ErrorCode::kResourceExhausted);
+  CHECK(fetch([](wire::ModelData& d) {
+          if (d.offset != 0) d.offset -= 1;
+        })
+            .error()
+            .code == ErrorCode::kProtocol);
+  static const std::vector<std::uint8_t> zeros(4096);
+  CHECK(fetch([](wire::ModelData& d) {
+          if (d.offset != 0) d.bytes = Bytes(zeros).first(d.bytes.size());
+        })
+            .error()
+            .code == ErrorCode::kChecksum);
+  CHECK(store->predictor(offer.predictor) == nullptr);
+  CHECK(fetch([](wire::ModelData&) {}).value());
+  CHECK(store->predictor(offer.predictor) != nullptr);
+}

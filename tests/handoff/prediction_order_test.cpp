@@ -246,3 +246,28 @@ TEST_CASE("blocks that wait are bounded by half of the credit") {
     CHECK(stream.matches(*receiver.sequence));
   }
 }
+
+TEST_CASE("an answer to what was not offered ends the hand-off") {
+  const KnownSource source(handoff_geometry());
+  for (const bool of_codebook : {true, false}) {
+    wire::Offer offer = make_offer(handoff_geometry(), kTokens);
+    if (!of_codebook) {
+      offer.codebook = 5;
+      offer.codebook_bytes = 5;
+    }
+    MachinePair pair(offer, source, empty_sequence(handoff_geometry()));
+    pair.filter = [&](wire::Frame& frame, bool) {
+      if (frame.header.type != wire::MessageType::kAccept) return true;
+      wire::Accept accept = wire::parse_accept(frame.payload).value();
+      accept.codebook = wire::ModelDataAnswer::kWants;
+      if (!of_codebook) accept.predictor = wire::ModelDataAnswer::kWants;
+      frame.payload.clear();
+      REQUIRE(wire::serialize(accept, frame.payload).ok());
+      return true;
+    };
+    pair.hand_over();
+    CHECK(pair.sender.machine.state() == HandoffSender::State::kFailed);
+    CHECK(pair.sender.machine.error().code == ErrorCode::kProtocol);
+    CHECK(pair.receiver.machine.state() == HandoffReceiver::State::kFailed);
+  }
+}

@@ -10,6 +10,8 @@
 
 #include "kvferry/codec/codebook.hpp"
 #include "kvferry/codec/predictor.hpp"
+#include "kvferry/handoff/connection.hpp"
+#include "kvferry/transport/tcp.hpp"
 
 #include "node_fixture.hpp"
 #include "tests/codec/test_predictor.hpp"
@@ -184,6 +186,25 @@ TEST_CASE("a damaged file is ignored with a log line, and fetched again") {
     nodes.restart();
     CHECK(figure(nodes.run().prefill_report, "model_data_bytes") == 0);
   }
+}
+
+TEST_CASE("model data that a decode node did not ask for ends the connection") {
+  const auto decode = start_decode();
+  const auto channel = connect_tcp(decode->address(), Deadline::after(std::chrono::seconds(10)));
+  REQUIRE(channel.ok());
+  Connection connection(**channel);
+  const Deadline late = Deadline::after(std::chrono::seconds(20));
+  REQUIRE(connection.greet(wire::Role::kPrefill, late).ok());
+  const std::vector<std::uint8_t> bytes(100);
+  wire::ModelData data;
+  data.id = 1;
+  data.total = 1000;
+  data.bytes = bytes;
+  REQUIRE(connection.send(wire::MessageType::kModelData, data, late).ok());
+  const auto answer = connection.receive(late);
+  REQUIRE_FALSE(answer.ok());
+  CHECK(answer.error().code == ErrorCode::kProtocol);
+  CHECK(answer.error().message.find("not asked for") != std::string::npos);
 }
 
 TEST_CASE("without a codebook the report says so, and other profiles say nothing") {

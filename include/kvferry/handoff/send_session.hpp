@@ -163,13 +163,13 @@ inline Result<std::unique_ptr<SendSession>> SendSession::start(Connection& conne
   offer.codebook = offer.predictor = 0;
   offer.codebook_bytes = offer.predictor_bytes = 0;
   if (has_codebook) {
-    machine_options.codebook = options.codebook->bytes();
+    machine_options.model_data.codebook = options.codebook->bytes();
     offer.codebook = options.codebook->id();
     offer.codebook_bytes = static_cast<std::uint32_t>(options.codebook->bytes().size());
   }
   if (has_predictor) {
-    machine_options.predictor = options.predictor->bytes();
-    machine_options.predictor_ahead = options.predictor_ahead;
+    machine_options.model_data.predictor = options.predictor->bytes();
+    machine_options.model_data.predictor_ahead = options.predictor_ahead;
     offer.predictor = options.predictor->id();
     offer.predictor_bytes = static_cast<std::uint32_t>(options.predictor->bytes().size());
   }
@@ -282,7 +282,8 @@ inline Result<std::uint64_t> SendSession::send_predictor(std::chrono::millisecon
                                                          const Cancelled& cancelled) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (machine_.state() != HandoffSender::State::kCommitted || !machine_.owes_predictor())
+    if (machine_.state() != HandoffSender::State::kCommitted ||
+        !machine_.model_data().owes_predictor())
       return std::uint64_t{0};
   }
   wire::ModelDataPieces pieces(wire::ModelDataKind::kPredictor, predictor_->id(),
@@ -296,7 +297,7 @@ inline Result<std::uint64_t> SendSession::send_predictor(std::chrono::millisecon
 }
 
 inline PredictionOptions SendSession::prediction() {
-  if (!machine_.uses_predictor()) return {};
+  if (!machine_.model_data().uses_predictor()) return {};
   if (decoded_ == nullptr) {
     decoded_ =
         std::make_shared<DecodedRows>(*predictor_, DecodedRows::bytes_for(*predictor_, tokens_));
@@ -320,9 +321,9 @@ inline HandoffReport SendSession::report_now() const {
   const TimePoint end = over_since_ ? *over_since_ : Deadline::Clock::now();
   report.blocks = machine_.blocks_sent();
   report.payload_bytes = machine_.payload_bytes_sent();
-  report.model_data_bytes = machine_.model_data_bytes_sent();
-  report.used_codebook = machine_.uses_codebook();
-  report.used_predictor = machine_.uses_predictor();
+  report.model_data_bytes = machine_.model_data().bytes();
+  report.used_codebook = machine_.model_data().uses_codebook();
+  report.used_predictor = machine_.model_data().uses_predictor();
   report.sent_bytes = connection_.bytes_sent() - sent_before_;
   report.wire_bytes = report.sent_bytes + connection_.bytes_received() - received_before_;
   if (ending_since_) report.commit_seconds = seconds_between(*ending_since_, end);
@@ -404,7 +405,7 @@ inline void SendSession::encode_blocks() {
       continue;
     }
     if (!coder) {  // there are blocks only after the receiver's answer
-      coder.emplace(source_.geometry(), machine_.uses_codebook() ? codebook_ : nullptr,
+      coder.emplace(source_.geometry(), machine_.model_data().uses_codebook() ? codebook_ : nullptr,
                     prediction());
     }
     EncodeBuffers& buffers = *coder;

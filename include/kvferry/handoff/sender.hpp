@@ -16,10 +16,10 @@
 #include "kvferry/handoff/block_planner.hpp"
 #include "kvferry/handoff/outgoing_blocks.hpp"
 #include "kvferry/handoff/outgoing_frame.hpp"
+#include "kvferry/handoff/outgoing_model_data.hpp"
 #include "kvferry/handoff/peer_watch.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/handoff/terms.hpp"
-#include "kvferry/wire/model_data.hpp"
 #include "kvferry/wire/serialize.hpp"
 
 namespace kvferry {
@@ -30,11 +30,7 @@ struct SenderOptions {
   std::uint32_t max_payload = wire::kMaxPayload;  // that the receiver takes
   std::size_t pending_bytes = 4u << 20;  // coded blocks that may wait, and be in the making
   HandoffTimeouts timeouts;
-  // Serialised forms of what the offer names, for a receiver that wants them; they outlive the
-  // machine. Empty: it goes without.
-  Bytes codebook;
-  Bytes predictor;
-  bool predictor_ahead = false;  // of the blocks, which then wait for it; else it is left out
+  ModelDataOffered model_data;
 };
 
 class HandoffSender {
@@ -91,13 +87,8 @@ class HandoffSender {
   // Of kCommitted.
   const wire::Committed& committed() const { return committed_; }
 
-  // What blocks are made with, once accept() is there.
-  bool uses_codebook() const { return uses_codebook_; }
-  bool uses_predictor() const { return uses_predictor_; }
-  // The receiver wants the predictor, and this hand-off does without.
-  bool owes_predictor() const { return owes_predictor_; }
-
-  std::uint64_t model_data_bytes_sent() const { return model_data_bytes_; }
+  // Says what blocks are made with, once accept() is there.
+  const OutgoingModelData& model_data() const { return model_data_; }
   std::uint64_t blocks_sent() const { return blocks_.sent_blocks(); }
   std::uint64_t payload_bytes_sent() const { return blocks_.sent_bytes(); }
   // Frames that belonged to another hand-off or epoch.
@@ -126,8 +117,6 @@ class HandoffSender {
            (!wants_first_token() || first_token_sent_);
   }
   OutgoingFrame make_end();
-  void choose_model_data(const wire::Accept& accept);
-  OutgoingFrame next_model_data();
   void fail(const Error& error);
   void finish_with(State state, std::optional<Error> error);
   Error while_state(const Error& error) const;
@@ -147,11 +136,7 @@ class HandoffSender {
   wire::Committed committed_;
   std::uint32_t block_tokens_ = 0;  // most tokens of a block
   OutgoingBlocks blocks_;
-  bool uses_codebook_ = false;
-  bool uses_predictor_ = false;
-  bool owes_predictor_ = false;
-  std::deque<wire::ModelDataPieces> model_data_;  // to be sent ahead of the blocks
-  std::uint64_t model_data_bytes_ = 0;
+  OutgoingModelData model_data_;
 
   std::deque<OutgoingFrame> urgent_;
   std::optional<OutgoingFrame> first_token_;
@@ -200,7 +185,8 @@ inline HandoffSender::HandoffSender(wire::Offer offer, const KvGeometry& geometr
       planner_(parts_),
       watch_(options.timeouts, "receiver", now),
       asked_(now),
-      blocks_(options.address.source, options.pending_bytes) {
+      blocks_(options.address.source, options.pending_bytes),
+      model_data_(options.model_data, options.max_payload) {
   urgent_.push_back(outgoing(wire::MessageType::kOffer, options_.address, offer_));
 }
 
@@ -255,41 +241,12 @@ inline Status HandoffSender::handle_accept(Bytes payload) {
   KVFERRY_ASSIGN(block_tokens_,
                  choose_block_tokens(geometry_, accept.credit, options_.max_payload));
   KVFERRY_TRY(blocks_.grant(accept.credit));
-  choose_model_data(accept);
+  model_data_.start(offer_, accept);
   planner_.start(first_sent(offer_, accept.held_prefix), accept.resume, block_tokens_,
-                 uses_predictor_);
+                 model_data_.uses_predictor());
   accept_ = std::move(accept);
   state_ = State::kStreaming;
   return {};
-}
-
-inline void HandoffSender::choose_model_data(const wire::Accept& accept) {
-  using wire::ModelDataAnswer;
-  using wire::ModelDataKind;
-  const bool sends_codebook =
-      accept.codebook == ModelDataAnswer::kWants && !options_.codebook.empty();
-  uses_codebook_ = accept.codebook == ModelDataAnswer::kHas || sends_codebook;
-  const bool may_send_predictor =
-      uses_codebook_ && accept.predictor == ModelDataAnswer::kWants && !options_.predictor.empty();
-  const bool sends_predictor = may_send_predictor && options_.predictor_ahead;
-  uses_predictor_ =
-      uses_codebook_ && (accept.predictor == ModelDataAnswer::kHas || sends_predictor);
-  owes_predictor_ = may_send_predictor && !options_.predictor_ahead;
-  if (sends_codebook) {
-    model_data_.emplace_back(ModelDataKind::kCodebook, offer_.codebook, options_.codebook,
-                             options_.max_payload);
-  }
-  if (sends_predictor) {
-    model_data_.emplace_back(ModelDataKind::kPredictor, offer_.predictor, options_.predictor,
-                             options_.max_payload);
-  }
-}
-
-inline OutgoingFrame HandoffSender::next_model_data() {
-  const wire::ModelData data = model_data_.front().next();
-  if (model_data_.front().empty()) model_data_.pop_front();
-  model_data_bytes_ += data.bytes.size();
-  return outgoing(wire::MessageType::kModelData, options_.address, data);
 }
 
 inline Status HandoffSender::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
@@ -345,7 +302,7 @@ inline std::optional<OutgoingFrame> HandoffSender::take_frame(TimePoint now) {
     first_token_.reset();
     first_token_sent_ = true;
   } else if (state_ == State::kStreaming && !model_data_.empty()) {
-    frame = next_model_data();
+    frame = outgoing(wire::MessageType::kModelData, options_.address, model_data_.next());
   } else if (all_sent()) {
     frame = make_end();
     state_ = State::kEnding;
