@@ -55,7 +55,7 @@ TEST_CASE("64 tokens and all logits are bit-identical after a lossless hand-off"
   DecodeNodeOptions decode_options;
   decode_options.model = options;
   const auto decode = start_decode(decode_options);
-  PrefillNodeOptions prefill_options;
+  PrefillNodeOptions prefill_options = lossless();
   prefill_options.model = options;
   const auto prefill = start_prefill(decode->address(), prefill_options);
 

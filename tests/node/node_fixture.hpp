@@ -36,8 +36,15 @@ inline std::unique_ptr<DecodeNode> start_decode(DecodeNodeOptions options = {}) 
   return DecodeNode::start(options, [](const std::string&) {}).value();
 }
 
+// For answers that are compared token by token.
+inline PrefillNodeOptions lossless() {
+  PrefillNodeOptions options;
+  options.profile = Profile::kLossless;
+  return options;
+}
+
 inline std::unique_ptr<PrefillNode> start_prefill(const std::string& decode,
-                                                  PrefillNodeOptions options = {}) {
+                                                  PrefillNodeOptions options = lossless()) {
   if (options.model.file.empty()) options.model = tiny_options();
   options.decode = decode;
   return PrefillNode::start(options, [](const std::string&) {}).value();

@@ -16,7 +16,7 @@ struct PrefillNodeOptions {
   ServerOptions server;
   std::string decode;              // address of the decode node, "tcp://host:port"
   std::string decode_for_clients;  // the address that clients are told; empty = `decode`
-  Profile profile = Profile::kLossless;
+  Profile profile = Profile::kHigh;
   bool token_classes = true;     // for the profiles that have them
   bool predictor_ahead = false;  // as SendOptions::predictor_ahead
   std::uint32_t chunk = 256;     // prompt tokens computed together
