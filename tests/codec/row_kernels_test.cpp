@@ -157,7 +157,7 @@ TEST_CASE("row kernels agree on symbols, counts and bits") {
           const auto first = portable.symbols_of_values(values.data(), n, raw_bits, most, s.data());
           const auto also = k->symbols_of_values(values.data(), n, raw_bits, most, t.data());
           CHECK(also <= first);
-          CHECK(first < also + 32);
+          CHECK(first < also + 64);
           for (std::size_t i = 0; i < also; ++i) REQUIRE(s[i] == t[i]);
 
           const std::size_t plane = (n + 7) / 8;
@@ -182,7 +182,7 @@ TEST_CASE("row kernels agree on symbols, counts and bits") {
                 portable.symbols_of_pairs(values.data(), n / 2, most, most_sum, s.data());
             const auto also = k->symbols_of_pairs(values.data(), n / 2, most, most_sum, t.data());
             CHECK(also <= first);
-            CHECK(first < also + 16);
+            CHECK(first < also + 32);
             for (std::size_t i = 0; i < also; ++i) REQUIRE(s[i] == t[i]);
           }
         }
