@@ -59,6 +59,12 @@ std::size_t count_magnitudes(const std::int16_t* values, std::size_t count, std:
   count_below(values, count, end, counts);
   return end;
 }
+std::uint32_t sum_of_costs(const std::uint32_t* counts, const std::uint32_t* costs,
+                           std::size_t count) {
+  std::uint32_t sum = 0;
+  for (std::size_t v = 0; v < count; ++v) sum += counts[v] * costs[v];
+  return sum;
+}
 void widen(const std::int8_t* kept, std::size_t count, std::uint32_t raw_bits,
            const std::uint8_t* planes, std::int16_t* values) {
   widen_from(0, kept, count, raw_bits, planes, values);
@@ -78,6 +84,7 @@ const RowKernels* portable_row_kernels() {
                                           tile_to_runs,
                                           runs_to_tile,
                                           count_magnitudes,
+                                          sum_of_costs,
                                           symbols_of_values,
                                           symbols_of_pairs,
                                           take_bits,

@@ -50,6 +50,10 @@ struct RowKernels {
   std::size_t (*count_magnitudes)(const std::int16_t* values, std::size_t count,
                                   std::uint32_t* counts);
 
+  // The sum of counts[v] * costs[v], modulo 2^32. `count` is a multiple of 16.
+  std::uint32_t (*sum_of_costs)(const std::uint32_t* counts, const std::uint32_t* costs,
+                                std::size_t count);
+
   // The symbol of each value v: ((v + 2^raw_bits / 2) >> raw_bits) + most. Stops before a value
   // whose symbol is below 0 or above 2 most, and may stop up to 63 values before it; returns how
   // many are done. Values are within 15 bits and the sign where raw_bits > 0.

@@ -63,6 +63,16 @@ struct Avx2 {
 
   static Ints zero_ints() { return {_mm256_setzero_si256()}; }
   static Ints set_ints(std::int32_t x) { return {_mm256_set1_epi32(x)}; }
+  static Ints load(const std::uint32_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+  }
+  static Ints mul(Ints a, Ints b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+  static std::uint32_t sum(Ints v) {
+    __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(v.v), _mm256_extracti128_si256(v.v, 1));
+    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(sums));
+  }
   static Ints add(Ints a, Ints b) { return {_mm256_add_epi32(a.v, b.v)}; }
   static Ints larger(Ints a, Ints b) { return {_mm256_max_epu32(a.v, b.v)}; }
   static Ints magnitude(Floats v) {
@@ -110,11 +120,7 @@ struct Avx2 {
     return {_mm256_sub_epi16(counts.v, _mm256_cmpeq_epi16(v.v, _mm256_set1_epi16(x)))};
   }
   static std::uint32_t sum(Shorts v) {
-    const __m256i pairs = _mm256_madd_epi16(v.v, _mm256_set1_epi16(1));
-    __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
-    sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1));
-    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(sums));
+    return sum(Ints{_mm256_madd_epi16(v.v, _mm256_set1_epi16(1))});
   }
   static std::uint32_t largest(Shorts v) {
     const __m128i most =

@@ -64,6 +64,11 @@ struct Avx512 {
 
   static Ints zero_ints() { return {_mm512_setzero_si512()}; }
   static Ints set_ints(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+  static Ints load(const std::uint32_t* p) { return {_mm512_loadu_si512(p)}; }
+  static Ints mul(Ints a, Ints b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+  static std::uint32_t sum(Ints v) {
+    return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(v.v));
+  }
   static Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
   static Ints larger(Ints a, Ints b) { return {_mm512_max_epu32(a.v, b.v)}; }
   static Ints magnitude(Floats v) {
@@ -104,8 +109,7 @@ struct Avx512 {
     return {_mm512_mask_add_epi16(counts.v, equal, counts.v, _mm512_set1_epi16(1))};
   }
   static std::uint32_t sum(Shorts v) {
-    const __m512i pairs = _mm512_madd_epi16(v.v, _mm512_set1_epi16(1));
-    return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(pairs));
+    return sum(Ints{_mm512_madd_epi16(v.v, _mm512_set1_epi16(1))});
   }
   static std::uint32_t largest(Shorts v) {
     const __m256i halves =

@@ -53,6 +53,9 @@ struct Neon {
 
   static Ints zero_ints() { return vdupq_n_u32(0); }
   static Ints set_ints(std::int32_t x) { return vdupq_n_u32(static_cast<std::uint32_t>(x)); }
+  static Ints load(const std::uint32_t* p) { return vld1q_u32(p); }
+  static Ints mul(Ints a, Ints b) { return vmulq_u32(a, b); }
+  static std::uint32_t sum(Ints v) { return vaddvq_u32(v); }
   static Ints add(Ints a, Ints b) { return vaddq_u32(a, b); }
   static Ints larger(Ints a, Ints b) { return vmaxq_u32(a, b); }
   static Ints magnitude(Floats v) { return vreinterpretq_u32_f32(vabsq_f32(v)); }

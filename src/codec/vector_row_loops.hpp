@@ -185,6 +185,15 @@ struct VectorRowLoops {
     return end;
   }
 
+  static std::uint32_t costs_of_counts(const std::uint32_t* counts, const std::uint32_t* costs,
+                                       std::size_t count) {
+    static_assert(16 % kFloats == 0, "no tail");
+    Ints sums = V::zero_ints();
+    for (std::size_t v = 0; v < count; v += kFloats)
+      sums = V::add(sums, V::mul(V::load(counts + v), V::load(costs + v)));
+    return V::sum(sums);
+  }
+
   static std::size_t value_symbols(const std::int16_t* values, std::size_t count,
                                    std::uint32_t raw_bits, std::int32_t most,
                                    std::uint8_t* symbols) {
@@ -286,21 +295,10 @@ struct VectorRowLoops {
   }
 
   static constexpr RowKernels kernels(const char* name) {
-    return {name,
-            load_row,
-            store_row,
-            rotate_row,
-            add,
-            add_squares,
-            quantise_row,
-            dequantise_row,
-            to_runs,
-            to_tile,
-            count_magnitudes,
-            value_symbols,
-            pair_symbols,
-            bits_of_values,
-            widen,
+    return {name,          load_row,     store_row,        rotate_row,
+            add,           add_squares,  quantise_row,     dequantise_row,
+            to_runs,       to_tile,      count_magnitudes, costs_of_counts,
+            value_symbols, pair_symbols, bits_of_values,   widen,
             multiply};
   }
 };
