@@ -251,6 +251,10 @@ struct VectorRowLoops {
     const Shorts half = V::set(static_cast<std::int16_t>((1 << raw_bits) / 2));
     const std::size_t plane = (count + 7) / 8;
     std::size_t i = 0;
+    if (raw_bits == 0) {
+      for (; i + kShorts <= count; i += kShorts)
+        V::store(V::load_bytes_as_shorts(kept + i), values + i);
+    }
     for (; i + kShorts <= count; i += kShorts) {
       Shorts v = V::sub(V::shift_left(V::load_bytes_as_shorts(kept + i), raw_bits), half);
       for (std::uint32_t bit = 0; bit < raw_bits; ++bit) {
