@@ -18,6 +18,15 @@ std::uint64_t load(const std::uint8_t* at) {
   return bits;
 }
 
+// Compilers keep a loop of so large a body, and count it.
+template <std::size_t kTimes, typename Step>
+__attribute__((always_inline)) inline void repeat(const Step& step) {
+  if constexpr (kTimes != 0) {
+    step();
+    repeat<kTimes - 1>(step);
+  }
+}
+
 }  // namespace
 
 void TansWriter::start(std::size_t lanes, std::size_t symbols, std::size_t segments) {
@@ -64,7 +73,7 @@ void TansWriter::write_segment(const TansTable& table, const std::uint8_t* symbo
   std::size_t left = share;
   if (lane_count_ == kLanes) {
     Lane a = lanes_[0], b = lanes_[1], c = lanes_[2], d = lanes_[3];
-    const auto put_each = [&] {
+    const auto put_each = [&]() __attribute__((always_inline)) {
       --left;
       put(a, first[0][left]);
       put(b, first[1][left]);
@@ -78,7 +87,7 @@ void TansWriter::write_segment(const TansTable& table, const std::uint8_t* symbo
       flush(d);
     };
     while (left >= kGroup) {
-      for (std::size_t n = 0; n < kGroup; ++n) put_each();
+      repeat<kGroup>(put_each);
       flush_each();
     }
     while (left > 0) put_each();

@@ -187,11 +187,18 @@ struct VectorRowLoops {
 
   static std::uint32_t costs_of_counts(const std::uint32_t* counts, const std::uint32_t* costs,
                                        std::size_t count) {
-    static_assert(16 % kFloats == 0, "no tail");
-    Ints sums = V::zero_ints();
-    for (std::size_t v = 0; v < count; v += kFloats)
-      sums = V::add(sums, V::mul(V::load(counts + v), V::load(costs + v)));
-    return V::sum(sums);
+    // As many sums as one multiplication and addition takes to end, or more.
+    constexpr std::size_t kSums = 16 / kFloats;
+    Ints sums[kSums];
+    for (Ints& sum : sums) sum = V::zero_ints();
+    for (std::size_t v = 0; v < count; v += 16) {
+      for (std::size_t n = 0; n < kSums; ++n) {
+        const std::size_t at = v + n * kFloats;
+        sums[n] = V::add(sums[n], V::mul(V::load(counts + at), V::load(costs + at)));
+      }
+    }
+    for (std::size_t n = 1; n < kSums; ++n) sums[0] = V::add(sums[0], sums[n]);
+    return V::sum(sums[0]);
   }
 
   static std::size_t value_symbols(const std::int16_t* values, std::size_t count,
