@@ -49,7 +49,10 @@ struct Neon {
     a = pairs.val[0];
     b = pairs.val[1];
   }
-  static void store_pairs(Floats a, Floats b, float* p) { vst2q_f32(p, float32x4x2_t{{a, b}}); }
+  static void store_pairs(Floats a, Floats b, float* p) {
+    const float32x4x2_t pairs = {{a, b}};
+    vst2q_f32(p, pairs);
+  }
 
   static Ints zero_ints() { return vdupq_n_u32(0); }
   static Ints set_ints(std::int32_t x) { return vdupq_n_u32(static_cast<std::uint32_t>(x)); }
