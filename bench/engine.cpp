@@ -30,7 +30,11 @@ std::vector<TokenId> some_tokens(std::uint32_t count, std::uint32_t vocab) {
 struct Figures {
   double prefill = 0.0;  // tokens per second
   double decode = 0.0;
+  double attention = 0.0;  // of the prefill's time, what measuring the attention adds to it
 };
+
+// Pairs of prefills, without and with the attention measured.
+constexpr int kAttentionPairs = 9;
 
 // Prefill is measured on an empty sequence, decode on one of `depth` tokens.
 Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std::uint32_t depth,
@@ -40,7 +44,7 @@ Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std
   const auto pool = KvPool::create(engine.geometry(), KvPool::blocks_for(longest) + 1).value();
   std::vector<float> logits(vocab);
   std::vector<float> attention;
-  const auto run_prefill = [&](std::uint32_t count) {
+  const auto run_prefill = [&](std::uint32_t count, bool with_attention = false) {
     const auto sequence = KvSequence::create(pool);
     if (count != 0) {
       const std::vector<TokenId> tokens = some_tokens(count, vocab);
@@ -48,7 +52,7 @@ Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std
       request.tokens = tokens;
       request.chunk_tokens = chunk;
       request.logits = logits;
-      if (measure_attention) {
+      if (with_attention) {
         attention.resize(std::size_t{engine.config().layers} * count);
         request.attention = attention;
       }
@@ -69,6 +73,19 @@ Figures measure(Engine& engine, std::uint32_t prefill, std::uint32_t decode, std
     const Stopwatch watch;
     run_prefill(prefill);
     figures.prefill = prefill / watch.seconds();
+  }
+  if (prefill != 0 && measure_attention) {
+    std::vector<double> added;
+    for (int i = 0; i < kAttentionPairs; ++i) {
+      const Stopwatch without;
+      run_prefill(prefill);
+      const double seconds = without.seconds();
+      const Stopwatch with;
+      run_prefill(prefill, true);
+      added.push_back(with.seconds() / seconds - 1.0);
+    }
+    std::nth_element(added.begin(), added.begin() + kAttentionPairs / 2, added.end());
+    figures.attention = added[kAttentionPairs / 2];
   }
   if (decode != 0) {
     const auto sequence = run_prefill(depth);
@@ -101,7 +118,8 @@ int main(int argc, char** argv) {
   app.add_option("--depth", depth, "Tokens in the cache before decoding")->capture_default_str();
   app.add_option("--chunk", chunk, "Tokens of a prefill chunk")->capture_default_str();
   app.add_flag("--attention", attention,
-               "Prefill also measures the attention that each token gets, for token classes");
+               "Also show what measuring the attention to each token, for token classes, adds to "
+               "the prefill's time: the median of pairs");
   app.add_flag("--json", json, "Print one JSON object");
   CLI11_PARSE(app, argc, argv);
   try {
@@ -111,10 +129,12 @@ int main(int argc, char** argv) {
     if (json) {
       std::printf(
           "{\"path\":\"%s\",\"prefill_tokens\":%u,\"decode_tokens\":%u,\"depth\":%u,"
-          "\"prefill_tokens_per_second\":%.2f,\"decode_tokens_per_second\":%.2f}\n",
-          engine->path(), prefill, decode, depth, f.prefill, f.decode);
+          "\"prefill_tokens_per_second\":%.2f,\"decode_tokens_per_second\":%.2f,"
+          "\"attention_share\":%.4f}\n",
+          engine->path(), prefill, decode, depth, f.prefill, f.decode, f.attention);
     } else {
       if (prefill != 0) std::printf("prefill of %u tokens: %.1f tokens/s\n", prefill, f.prefill);
+      if (attention) std::printf("measuring attention adds %.1f %%\n", 100.0 * f.attention);
       if (decode != 0) {
         std::printf("decode of %u tokens at depth %u: %.1f tokens/s\n", decode, depth, f.decode);
       }

@@ -74,6 +74,14 @@ void print_report(const GenerationResult& result) {
                1e3 * decode("receive_seconds"), 1e3 * decode("block_decode_seconds"),
                1e3 * decode("write_seconds"), 1e3 * decode("commit_seconds"),
                1e3 * decode("decode_seconds"));
+  if (prefill("model_data_bytes") > 0) {
+    std::fprintf(stderr, "model data           %.0f bytes of codebook and predictor, sent once\n",
+                 prefill("model_data_bytes"));
+  }
+  for (const auto& entry : result.prefill_report) {
+    if (entry.first == "codebook" && entry.second == 0)
+      std::fprintf(stderr, "%s\n", cli::kNoCodebook);
+  }
 }
 
 void print_json(const GenerationResult& result) {

@@ -26,7 +26,18 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 65536));
   cli::add_seconds(app, "--ticket-lifetime", options.ticket_lifetime,
                    "Seconds that a client has to come for its tokens (default 30)");
+  options.model_data_folder = cli::model_data_folder();
+  app.add_option("--model-data", options.model_data_folder,
+                 "Folder for codebooks and predictors of prefill nodes, so that they travel once; "
+                 "empty keeps them in memory alone")
+      ->capture_default_str();
+  std::uint64_t max_predictor_mib = options.max_predictor_bytes >> 20;
+  app.add_option("--max-predictor", max_predictor_mib,
+                 "Largest predictor that is taken from a prefill node, MiB")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
   return cli::run_program(app, argc, argv, [&]() -> Status {
+    options.max_predictor_bytes = max_predictor_mib << 20;
     KVFERRY_ASSIGN(const std::unique_ptr<DecodeNode> node,
                    DecodeNode::start(options, cli::log_to_stderr()));
     cli::serve_until_interrupted(node->address());

@@ -31,6 +31,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   cli::add_switch(app, "--classes", options.token_classes,
                   "Quantise tokens more finely that get much attention");
+  app.add_flag("--predictor-ahead", options.predictor_ahead,
+               "With --predict on, a decode node that lacks the predictor gets it ahead of the "
+               "cache, which waits for it; otherwise behind it, for the next prompt");
   app.add_option("--chunk", options.chunk, "Prompt tokens computed together")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));

@@ -37,11 +37,20 @@ inline void add_switch(CLI::App& command, const std::string& name, bool& value,
       ->default_str(value ? "on" : "off");
 }
 
+// For reports on a hand-off with one of the profiles `high` to `lowest`.
+constexpr const char* kNoCodebook =
+    "no codebook: blocks scaled themselves, which takes about a bit a value more; kvferry "
+    "calibrate "
+    "makes one, --codebook names it";
+
 // What the profiles `high` to `lowest` work with.
-inline void add_codec_options(CLI::App& command, ModelOptions& options) {
+inline void add_codebook_option(CLI::App& command, ModelOptions& options) {
   command.add_option("--codebook", options.codebook,
                      "Codebook of the model, from kvferry calibrate, for the profiles high to "
                      "lowest; without one blocks scale themselves");
+}
+inline void add_codec_options(CLI::App& command, ModelOptions& options) {
+  add_codebook_option(command, options);
   add_switch(command, "--predict", options.predict,
              "Predict layers from those before, with the .kvfp file beside the codebook: fewer "
              "bits, more computing");

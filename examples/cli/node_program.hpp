@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdlib>
 #include <iostream>
 #include <mutex>
 #include <string>
@@ -27,6 +28,18 @@ inline void add_server_options(CLI::App& app, ServerOptions& options) {
       ->check(CLI::Range(1, 65536));
   add_seconds(app, "--timeout", options.timeout,
               "Seconds to wait for a peer that should be answering (default 30)");
+}
+
+// $XDG_CACHE_HOME/kvferry/model-data, or below ~/.cache; empty without a home.
+inline std::string model_data_folder() {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  const std::string cache = variable("XDG_CACHE_HOME");
+  if (!cache.empty() && cache[0] == '/') return cache + "/kvferry/model-data";
+  const std::string home = variable("HOME");
+  return home.empty() ? home : home + "/.cache/kvferry/model-data";
 }
 
 // Log lines to standard error, whole lines from any thread.

@@ -30,7 +30,7 @@ struct Options {
   std::vector<std::string> baselines;
   std::size_t threads = 0;
   std::uint32_t chunk = 0;
-  std::uint32_t block_tokens = kMaxBlockTokens;
+  std::vector<std::uint32_t> block_tokens = {kMaxBlockTokens};
   bool flat = false;
   bool quick = false;
   std::string plot;
@@ -66,10 +66,13 @@ Result<std::vector<NamedText>> texts_of(const std::string& folder) {
 // Shorter contexts where the model's own is short.
 ContextPlan plan_of(const Options& options, const ModelConfig& config) {
   ContextPlan plan;
+  plan.chunk_tokens = options.chunk;
+  if (options.chunk != 0) plan.long_chunk_tokens = 0;
   if (options.quick) {
     plan.short_contexts = 4;
     plan.long_contexts = 1;
     plan.retrieval_contexts = 2;
+    plan.long_chunk_tokens = 0;
   }
   // A retrieval begins with a few tokens of its own.
   const auto fits = [&](std::uint32_t tokens) {
@@ -87,21 +90,28 @@ Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
     const Options& options, const std::shared_ptr<const Codebook>& codebook,
     const std::shared_ptr<const Predictor>& predictor) {
   std::vector<std::unique_ptr<CacheCodec>> codecs;
+  const auto add = [&codecs](const ProfileCodecOptions& profile) -> Status {
+    KVFERRY_ASSIGN(std::unique_ptr<CacheCodec> codec, profile_codec(profile));
+    codecs.push_back(std::move(codec));
+    return {};
+  };
   for (const std::string& name : options.profiles) {
     ProfileCodecOptions profile;
     KVFERRY_ASSIGN(profile.profile, profile_from_name(name));
-    profile.block_tokens = options.block_tokens;
     profile.codebook = codebook;
-    for (const bool classes : {true, false}) {
-      if (!classes && !(options.flat && is_quantised(profile.profile))) continue;
-      profile.token_classes = classes;
+    for (const std::uint32_t tokens : options.block_tokens) {
+      profile.block_tokens = tokens;
+      profile.token_classes = true;
       profile.predictor = nullptr;
-      KVFERRY_ASSIGN(std::unique_ptr<CacheCodec> codec, profile_codec(profile));
-      codecs.push_back(std::move(codec));
-      if (predictor == nullptr || !is_quantised(profile.profile)) continue;
-      profile.predictor = predictor;
-      KVFERRY_ASSIGN(codec, profile_codec(profile));
-      codecs.push_back(std::move(codec));
+      KVFERRY_TRY(add(profile));
+      if (!is_quantised(profile.profile)) continue;
+      if (predictor != nullptr) {
+        profile.predictor = predictor;
+        KVFERRY_TRY(add(profile));
+      }
+      profile.token_classes = false;
+      profile.predictor = nullptr;
+      if (options.flat) KVFERRY_TRY(add(profile));
     }
   }
   for (std::unique_ptr<CacheCodec>& baseline : baselines()) {
@@ -162,7 +172,6 @@ Status run(const Options& options) {
   KVFERRY_ASSIGN(const std::unique_ptr<Engine> engine, Engine::load(file, engine_options));
 
   EvaluationOptions evaluation;
-  evaluation.chunk_tokens = options.chunk;
   evaluation.threads = options.threads;
   evaluation.cancel = &interrupted();
   Progress progress("evaluating");
@@ -223,7 +232,10 @@ void add_eval(CLI::App& app, Command& chosen) {
   command->add_option("--chunk", options->chunk, "Tokens of a prefill chunk; 0 = the whole context")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 20));
-  command->add_option("--block-tokens", options->block_tokens, "Tokens of a codec block")
+  command
+      ->add_option("--block-tokens", options->block_tokens,
+                   "Tokens of a codec block; several, separated by commas, show each profile so")
+      ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::Range(1u, kMaxBlockTokens));
   command->add_option("--threads", options->threads, "Threads; 0 = one for each core")

@@ -53,6 +53,7 @@ Status inspect_saved_session(const Options& options) {
                                 {"tokens", offer.tokens.size()},
                                 {"blocks", summary.blocks},
                                 {"payload_bytes", summary.payload_bytes},
+                                {"codebook_bytes", offer.codebook_bytes},
                                 {"file_bytes", summary.file_bytes}}}};
   if (options.json) {
     std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';

@@ -112,18 +112,21 @@ Status run(const Options& options) {
   const std::size_t values =
       std::size_t{2} * geometry.layers * request.prompt.size() * geometry.row_values();
   const std::uint64_t headers = report.sent_bytes - report.side_bytes - report.symbol_bytes;
+  const bool without_codebook = is_quantised(*request.handoff) && !report.used_codebook;
   if (options.json) {
-    const nlohmann::json out = {
+    nlohmann::json out = {
         {"bytes", report.sent_bytes},
         {"values", values},
         {"by_kind",
          {{"headers", headers}, {"side", report.side_bytes}, {"symbols", report.symbol_bytes}}}};
+    if (without_codebook) out["note"] = kNoCodebook;
     std::cout << out.dump() << '\n';
   } else {
     std::cout << report.sent_bytes << " bytes for " << values << " values, "
               << 8.0 * static_cast<double>(report.sent_bytes) / static_cast<double>(values)
               << " bits a value: headers " << headers << ", side information " << report.side_bytes
               << ", symbols " << report.symbol_bytes << '\n';
+    if (without_codebook) std::cerr << kNoCodebook << '\n';
   }
   return {};
 }

@@ -54,7 +54,7 @@ nlohmann::json timing_json(const GenerationTiming& timing, std::size_t prompt, s
           {"decode_tokens_per_second", per_second(steps, timing.decode_seconds)}};
 }
 
-void print_report(const Generation& generation, std::size_t prompt) {
+void print_report(const Generation& generation, std::size_t prompt, bool without_codebook) {
   const GenerationTiming& timing = generation.timing;
   const std::size_t steps = generation.tokens.empty() ? 0 : generation.tokens.size() - 1;
   std::cerr << "\nprompt " << prompt << " tokens, " << per_second(prompt, timing.prefill_seconds)
@@ -66,6 +66,7 @@ void print_report(const Generation& generation, std::size_t prompt) {
               << " s after the prefill";
   }
   std::cerr << '\n';
+  if (generation.handoff && without_codebook) std::cerr << kNoCodebook << '\n';
 }
 
 Status run(const Options& options) {
@@ -107,13 +108,15 @@ Status run(const Options& options) {
   answer.finish();
   if (full_logits) KVFERRY_TRY(full_logits->commit());
 
+  const bool without_codebook = request.handoff && is_quantised(*request.handoff) &&
+                                !generation.handoff->sender.used_codebook;
   if (!options.json) {
     std::cout << '\n';
-    print_report(generation, request.prompt.size());
+    print_report(generation, request.prompt.size(), without_codebook);
     return {};
   }
   const std::size_t step_count = generation.tokens.empty() ? 0 : generation.tokens.size() - 1;
-  const nlohmann::json out = {
+  nlohmann::json out = {
       {"prompt_tokens", request.prompt.size()},
       {"ids", generation.tokens},
       {"text", answer.text()},
@@ -121,6 +124,7 @@ Status run(const Options& options) {
       {"timing", timing_json(generation.timing, request.prompt.size(), step_count)},
       {"wire_bytes", generation.handoff ? generation.handoff->sender.wire_bytes : 0},
   };
+  if (without_codebook) out["note"] = kNoCodebook;
   std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
   return {};
 }

@@ -59,7 +59,8 @@ Status save(const SaveOptions& options) {
   std::vector<float> logits;
   KVFERRY_ASSIGN(const Generation generation, prefill(model, request, logits, interrupted()));
   const SequenceSource source(generation.sequence);
-  KVFERRY_TRY(save_session(options.file, source, make_offer(model, request.prompt, profile)));
+  KVFERRY_TRY(save_session(options.file, source, make_offer(model, request.prompt, profile),
+                           model.codebook));
   std::cerr << "saved " << request.prompt.size() << " tokens to " << options.file << '\n';
   return {};
 }
@@ -108,6 +109,7 @@ void add_save(CLI::App& app, Command& chosen) {
   add_model_options(*command, options->model);
   add_prompt_options(*command, options->prompt);
   command->add_option("--profile", options->profile, kProfileNames)->capture_default_str();
+  add_codebook_option(*command, options->model);
   command->add_option("file", options->file, "The session file to write")->required();
   command->callback([options, &chosen] { chosen = [options] { return save(*options); }; });
 }

@@ -25,10 +25,12 @@ constexpr float kLargestHalf = 65504.0f;
 struct BlockDecoder::Scratch {
   Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c, const PredictionOptions& p)
       : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {
-    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product);
+    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product, p.decoded);
   }
 
   Status check(const BlockHeader& header, const BlockTarget& target) const;
+  Status decode_content(const BlockHeader& header, const KvRange& range, Bytes block,
+                        MutableBytes rows);
   Status decode_stored(const BlockHeader& header, Bytes content, MutableBytes rows);
   Status decode_planes(const BlockHeader& header, Bytes content, MutableBytes rows);
   Status decode_groups(const BlockHeader& header, const KvRange& range, Bytes content,
@@ -152,12 +154,19 @@ Status BlockDecoder::Scratch::decode_quantised(const BlockHeader& header, const 
                                                 ": the codec block needs a predictor that is not " +
                                                 "here; load the one that the sender has");
     }
-    // Moved blocks are held by where they go, all of a stream alike.
-    if (prediction->layers_before(range) != header.layers_before) {
-      return Error(ErrorCode::kIncomplete,
+    const std::uint32_t layers_before = std::min(range.layer, prediction->predictor().depth());
+    if (header.layers_before != layers_before) {
+      return Error(ErrorCode::kMalformed,
                    to_string(range) + ": the codec block is predicted from " +
                        std::to_string(header.layers_before) +
-                       " layers before it, which were not decoded; send it unpredicted");
+                       " layers before it, the predictor uses " + std::to_string(layers_before));
+    }
+    // Moved blocks are held by where they go, all of a stream alike.
+    if (prediction->find_inputs(range) < 0) {
+      return Error(ErrorCode::kIncomplete,
+                   to_string(range) + ": the codec block is predicted from the rows of these " +
+                       "tokens in " + std::to_string(header.layers_before) +
+                       " layers before it, which are not here; send it unpredicted");
     }
     prediction->predict(range);
   }
@@ -165,24 +174,32 @@ Status BlockDecoder::Scratch::decode_quantised(const BlockHeader& header, const 
                           block, rows);
 }
 
+Status BlockDecoder::Scratch::decode_content(const BlockHeader& header, const KvRange& range,
+                                             Bytes block, MutableBytes rows) {
+  const Bytes content = block.subspan(header.content_offset());
+  switch (header.method) {
+    case BlockMethod::kStored:
+      return decode_stored(header, content, rows);
+    case BlockMethod::kPlanes:
+      return decode_planes(header, content, rows);
+    case BlockMethod::kQuantised:
+      return decode_quantised(header, range, block, rows);
+    case BlockMethod::kInt8Groups:
+    case BlockMethod::kInt4Groups:
+      return decode_groups(header, range, content, rows);
+  }
+  return Error(ErrorCode::kInternal, "codec block: a method that passed its check is unknown");
+}
+
 Status BlockDecoder::decode(const BlockTarget& target, Bytes block, MutableBytes rows) {
   KVFERRY_TRY(validate(scratch_->geometry));
   KVFERRY_TRY(check_rows(scratch_->geometry, target.range, rows.size()));
   KVFERRY_ASSIGN(const BlockHeader header, parse_block_header(block));
   KVFERRY_TRY(scratch_->check(header, target));
-  const Bytes content = block.subspan(header.content_offset());
-  switch (header.method) {
-    case BlockMethod::kStored:
-      return scratch_->decode_stored(header, content, rows);
-    case BlockMethod::kPlanes:
-      return scratch_->decode_planes(header, content, rows);
-    case BlockMethod::kQuantised:
-      return scratch_->decode_quantised(header, target.range, block, rows);
-    case BlockMethod::kInt8Groups:
-    case BlockMethod::kInt4Groups:
-      return scratch_->decode_groups(header, target.range, content, rows);
-  }
-  return Error(ErrorCode::kInternal, "codec block: a method that passed its check is unknown");
+  KVFERRY_TRY(scratch_->decode_content(header, target.range, block, rows));
+  if (scratch_->prediction && header.method != BlockMethod::kQuantised)
+    scratch_->prediction->pass(target.range);
+  return Status();
 }
 
 }  // namespace kvferry

@@ -29,7 +29,7 @@ std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t token
 struct BlockEncoder::Scratch {
   Scratch(const KvGeometry& g, std::shared_ptr<const Codebook> c, const PredictionOptions& p)
       : geometry(g), codebook(std::move(c)), rope(g.rope, g.head_dim) {
-    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product);
+    if (p.predictor != nullptr) prediction.emplace(p.predictor, codebook, p.product, p.decoded);
   }
 
   Status check(const BlockSpec& spec, Bytes rows, MutableBytes out) const;
@@ -103,22 +103,18 @@ bool BlockEncoder::Scratch::encode_groups(const BlockSpec& spec, Bytes rows, Mut
 bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, MutableBytes out,
                                              BlockHeader& header, BlockSize& size) {
   const std::uint32_t tokens = spec.range.tokens();
-  // Classes that are all 0 say nothing, and position 0 alone needs no codebook.
-  BlockSpec coded = spec;
-  if (std::all_of(spec.token_classes.begin(), spec.token_classes.end(),
-                  [](std::uint8_t c) { return c == 0; })) {
-    coded.token_classes = {};
-  }
-  const bool has_classes = !coded.token_classes.empty();
+  // Classes that are all 0 need not travel, and position 0 alone needs no codebook.
+  const bool has_classes = std::any_of(spec.token_classes.begin(), spec.token_classes.end(),
+                                       [](std::uint8_t c) { return c != 0; });
   const bool has_codebook = codebook != nullptr && spec.range.end > 1;
-  const int layers_before = prediction && has_codebook ? prediction->layers_before(spec.range) : -1;
+  const int layers_before = prediction && has_codebook ? prediction->find_inputs(spec.range) : -1;
   const bool is_predicted = layers_before >= 0;
   const std::size_t extension = extension_bytes(has_codebook, has_classes, is_predicted, tokens);
   if (extension > out.size()) return false;
   const CodebookPlane* plane =
       has_codebook ? &codebook->layers()[spec.range.layer].plane(spec.range.plane) : nullptr;
   if (is_predicted) prediction->predict(spec.range);
-  if (!quantised.encode(geometry, coded, plane, is_predicted ? &*prediction : nullptr, rope, rows,
+  if (!quantised.encode(geometry, spec, plane, is_predicted ? &*prediction : nullptr, rope, rows,
                         out.subspan(extension), size)) {
     return false;
   }
@@ -134,7 +130,7 @@ bool BlockEncoder::Scratch::encode_quantised(const BlockSpec& spec, Bytes rows, 
     header.required_features |= static_cast<std::uint16_t>(BlockFeature::kTokenClasses);
     std::fill_n(at, (tokens + 3) / 4, std::uint8_t{0});
     for (std::uint32_t t = 0; t < tokens; ++t)
-      at[t / 4] = static_cast<std::uint8_t>(at[t / 4] | coded.token_classes[t] << (t % 4 * 2));
+      at[t / 4] = static_cast<std::uint8_t>(at[t / 4] | spec.token_classes[t] << (t % 4 * 2));
   }
   if (is_predicted) {
     header.required_features |= static_cast<std::uint16_t>(BlockFeature::kPrediction);
@@ -192,8 +188,13 @@ Result<BlockSize> BlockEncoder::encode(const BlockSpec& spec, Bytes rows, Mutabl
   }
   size.headers = kBlockHeaderBytes;
   write_block_header(header, out);
-  if (scratch_->prediction && header.method == BlockMethod::kQuantised)
-    scratch_->remember(spec, out.first(size.total()), rows.size());
+  if (scratch_->prediction) {
+    if (header.method == BlockMethod::kQuantised) {
+      scratch_->remember(spec, out.first(size.total()), rows.size());
+    } else {
+      scratch_->prediction->pass(spec.range);
+    }
+  }
   return size;
 }
 

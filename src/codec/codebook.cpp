@@ -91,6 +91,12 @@ std::int32_t log2_eighths(float x) {
   return n < -kMaxEighths ? -kMaxEighths : n > kMaxEighths ? kMaxEighths : n;
 }
 
+std::uint64_t Codebook::bytes_for(std::uint32_t layers, std::uint32_t kv_heads,
+                                  std::uint32_t head_dim) {
+  return kHeaderBytes + std::uint64_t{2} * layers * plane_bytes(std::size_t{kv_heads} * head_dim) +
+         kHashBytes;
+}
+
 Result<std::shared_ptr<const Codebook>> Codebook::create(std::uint64_t model,
                                                          std::uint32_t kv_heads,
                                                          std::uint32_t head_dim,

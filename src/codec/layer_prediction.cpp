@@ -1,46 +1,51 @@
 #include "layer_prediction.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace kvferry {
 namespace {
 
-// Ranges of tokens whose rows are held at a time; beyond, the oldest positions are forgotten.
-constexpr std::size_t kMaxRanges = 64;
+// Of a coder that shares its rows with nobody.
+constexpr std::uint32_t kOwnTokens = 16384;
 // No sum of a map's products overflows.
 constexpr float kMaxRow = 65504.0f;
 
 }  // namespace
 
-const std::vector<Half>* LayerPrediction::find(const KvRange& range, KvPlane plane) const {
-  const auto found = held_.find({range.begin, range.end});
-  if (found == held_.end()) return nullptr;
-  for (const Held& held : found->second) {
-    if (held.layer == plane.layer && held.plane == plane.plane) return &held.rows;
-  }
-  return nullptr;
-}
+LayerPrediction::LayerPrediction(std::shared_ptr<const Predictor> predictor,
+                                 std::shared_ptr<const Codebook> codebook, MatrixProduct product,
+                                 std::shared_ptr<DecodedRows> decoded)
+    : predictor_(std::move(predictor)),
+      codebook_(std::move(codebook)),
+      product_(std::move(product)),
+      decoded_(decoded != nullptr
+                   ? std::move(decoded)
+                   : std::make_shared<DecodedRows>(
+                         *predictor_, DecodedRows::bytes_for(*predictor_, kOwnTokens))) {}
 
-int LayerPrediction::layers_before(const KvRange& range) const {
-  const std::vector<KvPlane> inputs = predictor_->inputs(range.layer, range.plane);
-  const bool all = !inputs.empty() && std::all_of(inputs.begin(), inputs.end(), [&](KvPlane p) {
-    return find(range, p) != nullptr;
-  });
-  return all ? static_cast<int>(range.layer - inputs.front().layer) : -1;
+int LayerPrediction::find_inputs(const KvRange& range) {
+  input_planes_ = predictor_->inputs(range.layer, range.plane);
+  input_rows_.clear();
+  for (const KvPlane plane : input_planes_) {
+    input_rows_.push_back(decoded_->find(range, plane));
+    if (input_rows_.back() == nullptr) return -1;
+  }
+  return input_planes_.empty() ? -1 : static_cast<int>(range.layer - input_planes_.front().layer);
 }
 
 void LayerPrediction::predict(const KvRange& range) {
-  const std::vector<KvPlane> inputs = predictor_->inputs(range.layer, range.plane);
   const PredictorPlane& plane = predictor_plane(range);
   const CodebookPlane& own = codebook_->layers()[range.layer].plane(range.plane);
   const std::size_t width = channels();
   const std::size_t tokens = range.tokens();
-  const std::size_t inner = inputs.size() * width + 1;
+  const std::size_t inner = input_planes_.size() * width + 1;
 
   inputs_.resize(tokens * inner);
-  for (std::size_t p = 0; p < inputs.size(); ++p) {
-    const std::vector<Half>& rows = *find(range, inputs[p]);
-    const CodebookPlane& of = codebook_->layers()[inputs[p].layer].plane(inputs[p].plane);
+  for (std::size_t p = 0; p < input_planes_.size(); ++p) {
+    const std::vector<Half>& rows = *input_rows_[p];
+    const CodebookPlane& of =
+        codebook_->layers()[input_planes_[p].layer].plane(input_planes_[p].plane);
     for (std::size_t t = 0; t < tokens; ++t) {
       float* to = inputs_.data() + t * inner + p * width;
       for (std::size_t c = 0; c < width; ++c)
@@ -93,20 +98,10 @@ void LayerPrediction::to_rows(std::size_t first, std::size_t count, float* rows)
 }
 
 void LayerPrediction::remember(const KvRange& range, const float* rows) {
-  const Tokens tokens{range.begin, range.end};
-  if (held_.size() >= kMaxRanges && held_.find(tokens) == held_.end()) held_.erase(held_.begin());
-  std::vector<Held>& held = held_[tokens];
-  held.erase(std::remove_if(held.begin(), held.end(),
-                            [&](const Held& h) {
-                              return h.layer + predictor_->depth() < range.layer ||
-                                     h.layer > range.layer ||
-                                     (h.layer == range.layer && h.plane == range.plane);
-                            }),
-             held.end());
   std::vector<Half> kept(range.tokens() * channels());
   for (std::size_t i = 0; i < kept.size(); ++i)
     kept[i] = to_half(std::max(-kMaxRow, std::min(kMaxRow, rows[i])));
-  held.push_back({range.layer, range.plane, std::move(kept)});
+  decoded_->add(range, std::make_shared<const std::vector<Half>>(std::move(kept)));
 }
 
 }  // namespace kvferry

@@ -2,33 +2,29 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "kvferry/codec/codebook.hpp"
+#include "kvferry/codec/decoded_rows.hpp"
 #include "kvferry/codec/predictor.hpp"
 
 namespace kvferry {
 
-// Holds the decoded rows of the last layers of each range of tokens, as F16. Both ends of a stream
-// have the same, so that both say the same.
+// Both ends of a stream have decoded the same rows, so that both say the same.
 class LayerPrediction {
  public:
   LayerPrediction(std::shared_ptr<const Predictor> predictor,
-                  std::shared_ptr<const Codebook> codebook, MatrixProduct product)
-      : predictor_(std::move(predictor)),
-        codebook_(std::move(codebook)),
-        product_(std::move(product)) {}
+                  std::shared_ptr<const Codebook> codebook, MatrixProduct product,
+                  std::shared_ptr<DecodedRows> decoded);
 
   const Predictor& predictor() const { return *predictor_; }
 
-  // Layers before that a block of `range` depends on; -1 when it has to stand alone, because it is
-  // the first or because rows of these very tokens are not held.
-  int layers_before(const KvRange& range) const;
+  // Looks up what a block of `range` is predicted from: the number of layers before, or -1 when it
+  // has to stand alone, because it is the first or because rows of these very tokens are not held.
+  int find_inputs(const KvRange& range);
 
-  // Computes what is said of `range`, for which layers_before() is not negative.
+  // Computes what is said of `range`, for which find_inputs() found all.
   void predict(const KvRange& range);
   // Of what is coded: steps, no means, spreads. After predict().
   const CodebookPlane& coded_plane() const { return coded_; }
@@ -39,16 +35,10 @@ class LayerPrediction {
 
   // Decoded rows [tokens, channels] of a block, K before RoPE.
   void remember(const KvRange& range, const float* rows);
+  // The block came by a method that nothing is predicted from.
+  void pass(const KvRange& range) { decoded_->add(range, nullptr); }
 
  private:
-  using Tokens = std::pair<std::uint32_t, std::uint32_t>;
-  struct Held {
-    std::uint32_t layer;
-    Plane plane;
-    std::vector<Half> rows;
-  };
-
-  const std::vector<Half>* find(const KvRange& range, KvPlane plane) const;
   const PredictorPlane& predictor_plane(const KvRange& range) const {
     return predictor_->layers()[range.layer].plane(range.plane);
   }
@@ -59,7 +49,11 @@ class LayerPrediction {
   const std::shared_ptr<const Predictor> predictor_;
   const std::shared_ptr<const Codebook> codebook_;
   const MatrixProduct product_;
-  std::map<Tokens, std::vector<Held>> held_;
+  const std::shared_ptr<DecodedRows> decoded_;
+
+  // Of the range that was looked up last.
+  std::vector<KvPlane> input_planes_;
+  std::vector<DecodedRows::Rows> input_rows_;  // of input_planes_
 
   // Of the range that was predicted last.
   CodebookPlane coded_;

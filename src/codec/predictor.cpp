@@ -200,8 +200,9 @@ Status Predictor::serves(const KvGeometry& geometry, const Codebook* codebook) c
     return Error(ErrorCode::kMismatch,
                  "the predictor was made with another codebook than the one that is here");
   }
-  if (geometry.first_layer == 0 && geometry.layers == layers_.size() &&
-      geometry.kv_heads == kv_heads_ && geometry.head_dim == head_dim_) {
+  if (geometry.first_layer <= layers_.size() &&
+      geometry.layers <= layers_.size() - geometry.first_layer && geometry.kv_heads == kv_heads_ &&
+      geometry.head_dim == head_dim_) {
     return Status();
   }
   return Error(ErrorCode::kMismatch, "the predictor is of " + std::to_string(layers_.size()) +

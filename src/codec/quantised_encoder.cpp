@@ -32,6 +32,10 @@ std::int32_t profile_step(Profile profile) {
   }
 }
 
+// On top of it where the caller says nothing of the attention to the tokens: all of them are then
+// coded nearly as finely as those that get the most of it, for the same divergence.
+constexpr std::int32_t kNoClassesStep = -9;
+
 // Without a codebook: the step in relation to the standard deviation of a block's values. With it
 // SmolLM2 stays within the divergence that each profile has with a codebook.
 constexpr std::int32_t kNeutralStep = -5;
@@ -77,7 +81,7 @@ bool QuantisedEncoder::choose_step(const BlockSpec& spec, const CodebookPlane* p
   sums_.assign(channels_, 0.0f);
   for (std::size_t t = 0; t < tokens_; ++t)
     kernels.add(values_.data() + t * channels_, channels_, sums_.data());
-  step_ = profile_step(spec.profile);
+  step_ = profile_step(spec.profile) + (spec.token_classes.empty() ? kNoClassesStep : 0);
   if (plane != nullptr) {
     step_ += plane->step;
     return true;

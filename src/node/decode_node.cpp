@@ -141,7 +141,12 @@ class DecodeNode::Impl {
         admission_(model_.pool->capacity_blocks(), options.max_sequences),
         tickets_(options.server.max_connections, options.ticket_lifetime),
         // A client that never attaches must not keep its sequence decoding.
-        loop_(model_, [this] { tickets_.expire(); }) {}
+        loop_(model_, [this] { tickets_.expire(); }) {
+    ModelDataStoreOptions store;
+    store.folder = options.model_data_folder;
+    store.log = log_;
+    store_ = std::make_shared<ModelDataStore>(model_.identity, std::move(store));
+  }
 
   void listen(std::unique_ptr<Listener> listener) {
     server_ = serve_connections(
@@ -157,9 +162,15 @@ class DecodeNode::Impl {
     Connection connection(channel);
     const Status greeted = connection.greet(wire::Role::kDecode, soon());
     if (!greeted.ok()) return log_(connection.peer() + ": " + greeted.error().message);
+    std::shared_ptr<PredictorFetch> fetch;  // what may come behind the last hand-off
     // A connection that never says what it wants is not kept.
-    for (Deadline deadline = soon();; deadline = Deadline::after(kIdle)) {
+    for (Deadline deadline = soon();;
+         deadline = fetch != nullptr ? soon() : Deadline::after(kIdle)) {
       const auto frame = connection.receive(deadline);
+      if (!frame.ok() && frame.error().code == ErrorCode::kTimeout && fetch != nullptr) {
+        fetch = nullptr;  // another connection may be asked for it
+        continue;
+      }
       if (!frame.ok()) {
         if (frame.error().code != ErrorCode::kClosed) {
           connection.send_error(frame.error(), soon());
@@ -168,8 +179,15 @@ class DecodeNode::Impl {
         return;
       }
       switch (frame->header.type) {
-        case wire::MessageType::kOffer:
-          if (!take_handoff(connection, *frame)) return;
+        case wire::MessageType::kOffer: {
+          fetch = nullptr;
+          const bool usable = take_handoff(connection, *frame, fetch);
+          store_->save();
+          if (!usable) return;
+          break;
+        }
+        case wire::MessageType::kModelData:
+          if (!take_predictor(connection, *frame, fetch)) return;
           break;
         case wire::MessageType::kAttach:
           return stream_to_client(connection, *frame);
@@ -184,12 +202,37 @@ class DecodeNode::Impl {
     }
   }
 
+  // A piece of the predictor that the last hand-off on this connection asked for. False when the
+  // connection is of no more use.
+  bool take_predictor(Connection& connection, const wire::Frame& frame,
+                      std::shared_ptr<PredictorFetch>& fetch) {
+    const auto refuse = [&](const Error& error) {
+      connection.send_error(error, soon());
+      log_(connection.peer() + ": " + error.message);
+      return false;
+    };
+    if (fetch == nullptr) {
+      return refuse(Error(ErrorCode::kProtocol, "MODEL_DATA that was not asked for"));
+    }
+    const auto last = fetch->on_data(frame.payload);
+    if (!last.ok()) return refuse(last.error());
+    if (!*last) return true;
+    log_(connection.peer() + ": its predictor came, " + std::to_string(fetch->total_bytes()) +
+         " bytes; hand-offs are predicted from now on");
+    fetch = nullptr;
+    store_->save();
+    return true;
+  }
+
   // False when the connection is of no more use.
-  bool take_handoff(Connection& connection, const wire::Frame& offer) {
+  bool take_handoff(Connection& connection, const wire::Frame& offer,
+                    std::shared_ptr<PredictorFetch>& fetch) {
     Intake intake(model_, admission_, tickets_);
     ReceiveOptions receive;
     receive.codebook = model_.codebook;
     receive.predictor = model_.predictor;
+    receive.store = store_;
+    receive.max_predictor_bytes = options_.max_predictor_bytes;
     ReceiveSession session(model_.identity, intake, receive);
     intake.on_accept = [&session](TokenStream& stream) {
       stream.on_cancel([&session] {
@@ -205,6 +248,7 @@ class DecodeNode::Impl {
       if (generation) generation->fail(error);
       return receipt.error().code != ErrorCode::kClosed && receipt.error().code != ErrorCode::kIo;
     }
+    fetch = receipt->predictor_fetch;
     generation->take_cache(receipt->report);
     if (!generation->finished()) loop_.add(std::move(generation));
     return true;
@@ -237,6 +281,7 @@ class DecodeNode::Impl {
   const LoadedModel model_;
   Admission admission_;
   TicketBook tickets_;
+  std::shared_ptr<ModelDataStore> store_;
   DecodeLoop loop_;
   std::unique_ptr<ConnectionServer> server_;  // last: its threads use all of the above
 };

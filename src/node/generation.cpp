@@ -109,6 +109,7 @@ void Generation::finish(wire::FinishReason reason) {
       {"decode_seconds", seconds},
       {"seconds_per_token", generated > 1 ? seconds / static_cast<double>(generated - 1) : 0.0},
       {"wire_bytes", static_cast<double>(handoff_.wire_bytes)},
+      {"model_data_bytes", static_cast<double>(handoff_.model_data_bytes)},
       {"blocks", static_cast<double>(handoff_.blocks)},
       {"handoff_seconds", handoff_.total_seconds},
       {"receive_seconds", handoff_.receive_seconds},

@@ -34,6 +34,7 @@ class PrefillNode::Impl {
         std::move(listener), options_.server, wire::Role::kPrefill,
         [this](Channel& channel) { serve(channel); }, log_);
   }
+  ~Impl() { stopping_ = true; }
   std::string address() const { return server_->address(); }
 
  private:
@@ -88,14 +89,12 @@ class PrefillNode::Impl {
     watch.emplace(client, [&cancellation](const Error& reason) { cancellation.cancel(reason); });
     KVFERRY_ASSIGN(const std::vector<TokenId> prompt, model_.prompt_tokens(request));
     KVFERRY_ASSIGN(Sampler sampler, Sampler::create(request.sampler));
-    wire::Done done;
-    KVFERRY_TRY(hand_over(client, request, prompt, sampler, cancellation, done));
-    return client.send(wire::MessageType::kDone, done, soon());
+    return hand_over(client, request, prompt, sampler, cancellation);
   }
 
   Status hand_over(Connection& client, const wire::Generate& request,
-                   const std::vector<TokenId>& prompt, Sampler& sampler, Cancellation& cancellation,
-                   wire::Done& done) {
+                   const std::vector<TokenId>& prompt, Sampler& sampler,
+                   Cancellation& cancellation) {
     const auto arrived = Deadline::Clock::now();
     const std::shared_ptr<KvSequence> sequence = KvSequence::create(model_.pool);
     sequence->set_origin(model_.origin());
@@ -131,16 +130,34 @@ class PrefillNode::Impl {
     SendOptions send;
     send.codebook = model_.codebook;
     send.predictor = model_.predictor;
+    send.predictor_ahead = options_.predictor_ahead;
     auto session = SendSession::start(decode, source, std::move(offer), send);
     if (!session.ok()) return decode_error(session.error());
     cancellation.set_session(session->get());
+    wire::Done done;
     Status handed = run_session(client, prompt, sampler, ticket, *sequence, **session, cancellation,
                                 *turn, done);
     done.report.insert(done.report.begin(), {"wait_seconds", seconds_between(arrived, started)});
     cancellation.set_session(nullptr);
     KVFERRY_TRY(cancellation.check());
-    if (!handed.ok()) (*session)->cancel(handed.error());
-    return handed;
+    if (!handed.ok()) {
+      (*session)->cancel(handed.error());
+      return handed;
+    }
+    const Status told = client.send(wire::MessageType::kDone, done, soon());
+    send_predictor(**session);
+    return told;
+  }
+
+  // What the decode node lacks for the next hand-offs; nobody waits for it. Hand-offs that end at
+  // the same time do not send it twice.
+  void send_predictor(SendSession& session) {
+    const std::unique_lock<std::mutex> alone(sending_predictor_, std::try_to_lock);
+    if (!alone.owns_lock()) return;
+    const auto sent =
+        session.send_predictor(options_.server.timeout, [this] { return stopping_.load(); });
+    if (!sent.ok()) return log_("decode node: the predictor was not sent: " + sent.error().message);
+    if (*sent != 0) log_("decode node: sent the predictor, " + std::to_string(*sent) + " bytes");
   }
 
   Status run_session(Connection& client, const std::vector<TokenId>& prompt, Sampler& sampler,
@@ -189,7 +206,12 @@ class PrefillNode::Impl {
         {"raw_bytes", static_cast<double>(report.raw_bytes)},
         {"ratio", report.ratio()},
         {"blocks", static_cast<double>(report.blocks)},
+        {"model_data_bytes", static_cast<double>(report.model_data_bytes)},
     };
+    if (is_quantised(options_.profile)) {
+      done.report.emplace_back("codebook", report.used_codebook ? 1.0 : 0.0);
+      done.report.emplace_back("predictor", report.used_predictor ? 1.0 : 0.0);
+    }
     return {};
   }
 
@@ -201,6 +223,8 @@ class PrefillNode::Impl {
   const NodeLog log_;
   const LoadedModel model_;
   ComputeQueue queue_;
+  std::mutex sending_predictor_;
+  std::atomic<bool> stopping_{false};
   std::unique_ptr<ConnectionServer> server_;  // last: its threads use all of the above
 };
 

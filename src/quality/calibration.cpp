@@ -120,7 +120,7 @@ class Calibration {
     ChannelStatistics statistics(engine_.config());
     for (const EvaluationContext& context : contexts_.contexts) {
       engine_.observe(&statistics);
-      KVFERRY_TRY(scorer_.load(context, 0));
+      KVFERRY_TRY(scorer_.load(context));
       engine_.observe(nullptr);
       statistics.add_cache(scorer_.cache());
       progress();
@@ -129,7 +129,7 @@ class Calibration {
 
     std::vector<DivergenceMeter> meters(planes);
     for (const EvaluationContext& context : contexts_.contexts) {
-      KVFERRY_TRY(scorer_.load(context, 0));
+      KVFERRY_TRY(scorer_.load(context));
       KVFERRY_ASSIGN(const ContextCache coded, recode());
       ContextCache copy = scorer_.cache();
       for (std::size_t p = 0; p < planes; ++p) {
@@ -149,7 +149,7 @@ class Calibration {
     // Planes do not add up exactly: what they have together sets the scale.
     DivergenceMeter together;
     for (const EvaluationContext& context : contexts_.contexts) {
-      KVFERRY_TRY(scorer_.load(context, 0));
+      KVFERRY_TRY(scorer_.load(context));
       KVFERRY_ASSIGN(const ContextCache coded, recode());
       KVFERRY_TRY(scorer_.score(coded, 0, threads_, together));
       progress();

@@ -30,15 +30,16 @@ Result<ContextScorer> ContextScorer::create(Engine& engine, const EvaluationCont
   return ContextScorer(engine, std::move(pool), cancel);
 }
 
-Status ContextScorer::load(const EvaluationContext& context, std::uint32_t chunk_tokens) {
+Status ContextScorer::load(const EvaluationContext& context) {
   KVFERRY_TRY(check_cancel());
   context_ = &context;
   const std::shared_ptr<KvSequence> sequence = KvSequence::create(pool_);
   std::vector<float> attention(engine_->geometry().layers * context.prompt.size());
   PrefillRequest request;
   request.tokens = context.prompt;
-  request.chunk_tokens =
-      chunk_tokens != 0 ? chunk_tokens : static_cast<std::uint32_t>(context.prompt.size());
+  request.chunk_tokens = context.chunk_tokens != 0
+                             ? context.chunk_tokens
+                             : static_cast<std::uint32_t>(context.prompt.size());
   request.attention = attention;
   request.on_layer = [this](const LayerReady&) { return check_cancel(); };
   KVFERRY_TRY(engine_->prefill(request, *sequence));

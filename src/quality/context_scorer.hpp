@@ -22,8 +22,8 @@ class ContextScorer {
                                       const std::atomic<bool>* cancel);
 
   // Computes the context's cache and the logits of its continuations. The context stays until the
-  // next call. `chunk_tokens` 0: in one chunk.
-  Status load(const EvaluationContext& context, std::uint32_t chunk_tokens);
+  // next call.
+  Status load(const EvaluationContext& context);
   const ContextCache& cache() const { return cache_; }
 
   // Compares continuation `index` on top of a copy, rounded to F16, with that on top of the cache

@@ -37,9 +37,10 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
 
   EvaluationContexts out;
   const auto add = [&](std::uint32_t contexts, std::uint32_t length, std::uint32_t retrievals,
-                       std::size_t apart) -> Status {
+                       std::size_t apart, std::uint32_t chunk_tokens) -> Status {
     if (contexts == 0) return Status();
-    const std::string size = std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
+    std::string size = std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
+    if (chunk_tokens != 0) size += " in chunks of " + std::to_string(chunk_tokens);
     const std::size_t needed = std::size_t{length} + plan.scored_tokens + 1;
     if (total < needed) {
       return Error(ErrorCode::kInvalidArgument, "the texts have " + std::to_string(total) +
@@ -55,6 +56,7 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
       if (start.size() < length) std::copy(start.begin(), start.end(), ids.begin());
       EvaluationContext context;
       context.name = texts[text].name;
+      context.chunk_tokens = chunk_tokens;
       context.prompt.assign(ids.begin(), ids.begin() + length);
       Continuation next;
       next.set = continued;
@@ -77,9 +79,14 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
     }
     return Status();
   };
-  KVFERRY_TRY(add(plan.short_contexts, plan.short_tokens, plan.retrieval_contexts, 1));
-  KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0,
-                  std::max<std::size_t>(1, texts.size() / std::max(1u, plan.long_contexts))));
+  KVFERRY_TRY(
+      add(plan.short_contexts, plan.short_tokens, plan.retrieval_contexts, 1, plan.chunk_tokens));
+  const std::size_t apart =
+      std::max<std::size_t>(1, texts.size() / std::max(1u, plan.long_contexts));
+  KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, apart, plan.chunk_tokens));
+  if (plan.long_chunk_tokens != 0 && plan.long_chunk_tokens != plan.chunk_tokens) {
+    KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, apart, plan.long_chunk_tokens));
+  }
   return out;
 }
 

@@ -22,7 +22,7 @@ Result<Evaluation> evaluate(Engine& engine, const EvaluationContexts& contexts,
     total += context.continuations.size() * codecs.size();
 
   for (const EvaluationContext& context : contexts.contexts) {
-    KVFERRY_TRY(scorer.load(context, options.chunk_tokens));
+    KVFERRY_TRY(scorer.load(context));
     ContextCache copy = scorer.cache();
     for (std::size_t c = 0; c < codecs.size(); ++c) {
       KVFERRY_ASSIGN(const std::uint64_t bits,

@@ -42,6 +42,8 @@ class ProfileCodec final : public CacheCodec {
       : options_(options), name_(name_of(options.profile)) {
     if (!options.token_classes) name_ += "-flat";
     if (options.predictor != nullptr) name_ += "-predicted";
+    if (options.block_tokens != kMaxBlockTokens)
+      name_ += "/" + std::to_string(options.block_tokens);
   }
 
   const std::string& name() const override { return name_; }

@@ -172,7 +172,8 @@ TEST_CASE("outliers keep their value") {
   for (const Profile profile : kQuantisedProfiles) {
     const auto codebook = test_codebook(g, 8);
     const KvRange range{0, Plane::kValue, 300, 556};
-    const Coded c = code(g, codebook, {profile, range}, rows);
+    const std::vector<std::uint8_t> classes(256, 0);
+    const Coded c = code(g, codebook, {profile, range, classes}, rows);
     CHECK(c.expected.escapes >= 40);
     BlockDecoder decoder(g, codebook);
     const auto got = floats_of(g.type, decode(decoder, g, {range, 0}, c.block).value());

@@ -3,6 +3,10 @@
 // given one. What decodes must be of the size asked for, decode the same a second time, and,
 // encoded losslessly, come back bit by bit within the bound that was stated beforehand; every other
 // profile must take it, and quantised blocks must be encoded the same twice.
+//
+// A first byte of 255 makes the rest a predictor, 240 to 242 a block that may be predicted from
+// others, of that element type.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -11,6 +15,8 @@
 
 #include "kvferry/codec/block.hpp"
 #include "kvferry/codec/block_format.hpp"
+#include "kvferry/codec/element_rows.hpp"
+#include "kvferry/codec/predictor.hpp"
 
 using namespace kvferry;
 
@@ -62,6 +68,31 @@ std::vector<std::uint8_t> with_codebook(Bytes bytes) {
   return block;
 }
 
+// The predictor of every block that needs one: depth 1, a sparse map, the identity for a basis.
+std::shared_ptr<const Predictor> predictor() {
+  static const std::shared_ptr<const Predictor> made = [] {
+    const KvGeometry g = geometry_of_type(ElementType::kF16);
+    const std::size_t width = g.row_values();
+    std::vector<PredictorLayer> layers(g.layers);
+    for (std::uint32_t l = 0; l < g.layers; ++l) {
+      for (const Plane p : {Plane::kKey, Plane::kValue}) {
+        const std::size_t inputs = 2 * std::size_t{l} + (p == Plane::kValue ? 1 : 0);
+        if (inputs == 0) continue;
+        PredictorPlane& plane = layers[l].plane(p);
+        plane.map.assign((inputs * width + 1) * width, Half{0});
+        for (std::size_t i = 0; i < plane.map.size(); i += 7)
+          plane.map[i] = to_half(static_cast<float>(i % 5) * 0.25f - 0.5f);
+        plane.basis.assign(width * width, Half{0});
+        for (std::size_t c = 0; c < width; ++c) plane.basis[c * width + c] = to_half(1.0f);
+        plane.spreads.assign(width, 1);
+      }
+    }
+    return Predictor::create(1, codebook()->id(), g.kv_heads, g.head_dim, 1, std::move(layers))
+        .value();
+  }();
+  return made;
+}
+
 std::vector<std::uint8_t> encoded(BlockEncoder& encoder, const KvGeometry& g, Profile profile,
                                   const KvRange& range, const std::vector<std::uint8_t>& rows) {
   const std::size_t most = maximum_encoded_size(g, range.tokens());
@@ -75,10 +106,88 @@ std::vector<std::uint8_t> encoded(BlockEncoder& encoder, const KvGeometry& g, Pr
   return out;
 }
 
+// Any bytes as a predictor: what parses is serialised to the same bytes.
+void check_predictor(Bytes bytes) {
+  const auto parsed = Predictor::parse(bytes);
+  if (!parsed.ok()) {
+    require(!parsed.error().message.empty());
+    return;
+  }
+  const std::vector<std::uint8_t>& again = (*parsed)->bytes();
+  require(again.size() == bytes.size() && std::equal(again.begin(), again.end(), bytes.begin()));
+  require((*parsed)->id() != 0);
+}
+
+// The bytes with the ids of codebook and predictor, where they ask for them.
+std::vector<std::uint8_t> with_predictor(Bytes bytes) {
+  std::vector<std::uint8_t> block = with_codebook(bytes);
+  const auto header = parse_block_header(block);
+  if (!header.ok() || header->predictor == 0) return block;
+  const std::size_t at = kBlockHeaderBytes + extension_bytes(true, !header->token_classes.empty(),
+                                                             false, header->tokens);
+  for (std::uint32_t b = 0; b < 8; ++b)
+    block[at + b] = static_cast<std::uint8_t>(predictor()->id() >> (8 * b));
+  return block;
+}
+
+// A decoder that has the blocks of `tokens` before that of `target`.
+BlockDecoder decoder_before(const KvGeometry& g, const KvRange& target) {
+  BlockDecoder decoder(g, codebook(), {predictor(), ordered_product});
+  BlockEncoder encoder(g, codebook());
+  std::vector<std::uint8_t> rows(target.tokens() * g.row_bytes());
+  std::vector<float> values(target.tokens() * g.row_values());
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(i * 37 % 101) * 0.05f - 2.5f;
+  store_rows(g.type, values, rows);
+  for (std::uint32_t layer = 0; layer <= target.layer; ++layer) {
+    for (const Plane plane : {Plane::kKey, Plane::kValue}) {
+      if (layer == target.layer && plane >= target.plane) continue;
+      const KvRange range{layer, plane, target.begin, target.end};
+      const auto block = encoded(encoder, g, Profile::kMedium, range, rows);
+      std::vector<std::uint8_t> out(rows.size());
+      require(decoder.decode({range, 0}, block, out).ok());
+    }
+  }
+  return decoder;
+}
+
+// Any bytes as a block behind others that it may be predicted from: what decodes is finite and
+// decodes the same in another decoder.
+void check_predicted(ElementType type, Bytes bytes) {
+  const KvGeometry g = geometry_of_type(type);
+  const std::vector<std::uint8_t> block = with_predictor(bytes);
+  const Result<BlockHeader> header = parse_block_header(block);
+  if (!header.ok() || header->layer >= g.layers || header->begin > 0xfffffeffu) return;
+  const KvRange range{header->layer, header->plane, header->begin, header->begin + header->tokens};
+  std::vector<std::uint8_t> rows(range.tokens() * g.row_bytes());
+  const Status status = decoder_before(g, range).decode({range, 0}, block, rows);
+  if (!status.ok()) {
+    require(!status.error().message.empty());
+    return;
+  }
+  std::vector<std::uint8_t> again(rows.size());
+  require(decoder_before(g, range).decode({range, 0}, block, again).ok() && again == rows);
+  if (header->predictor == 0) return;
+  std::vector<float> values(range.tokens() * g.row_values());
+  load_rows(g.type, rows, values);
+  for (const float v : values) require(std::isfinite(v));
+}
+
+constexpr std::uint8_t kPredictorInput = 0xff;
+constexpr std::uint8_t kPredictedInput = 0xf0;  // + element type
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 3) return 0;
+  if (data[0] == kPredictorInput) {
+    check_predictor(Bytes(data + 1, size - 1));
+    return 0;
+  }
+  if (data[0] >= kPredictedInput && data[0] < kPredictedInput + 3) {
+    check_predicted(static_cast<ElementType>(data[0] - kPredictedInput), Bytes(data + 1, size - 1));
+    return 0;
+  }
   const KvGeometry g = geometry_of_type(static_cast<ElementType>(data[0] % 3));
   const std::vector<std::uint8_t> block = with_codebook(Bytes(data + 3, size - 3));
   BlockTarget target;

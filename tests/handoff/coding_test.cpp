@@ -21,8 +21,8 @@ struct HandedOver {
   HandoffReport report;
 };
 
-// Hands kTokens over with profile `low`, all in one chunk.
-HandedOver hand_over(const Coding& sender, const Coding& receiver, bool token_classes = false) {
+// Hands kTokens over with profile `low`, all in one chunk and of one class; -1: of none.
+HandedOver hand_over(const Coding& sender, const Coding& receiver, int token_class = -1) {
   static const KvGeometry geometry = handoff_geometry();
   static const KnownSource source(geometry);
   Link link;
@@ -42,7 +42,7 @@ HandedOver hand_over(const Coding& sender, const Coding& receiver, bool token_cl
   offer.profile = static_cast<std::uint8_t>(Profile::kLow);
   auto session = SendSession::start(link.sender, source, offer, send).value();
   std::vector<std::uint8_t> classes;
-  if (token_classes) classes.assign(kTokens, kMaxTokenClass);
+  if (token_class >= 0) classes.assign(kTokens, static_cast<std::uint8_t>(token_class));
   for (std::uint32_t layer = 0; layer < geometry.layers; ++layer)
     REQUIRE(session->publish(layer, 0, kTokens, classes).ok());
   const auto sent = session->finish();
@@ -98,11 +98,16 @@ TEST_CASE("codebook and predictor are used where both ends have the same, and on
 
 TEST_CASE("token classes travel with what is published") {
   const Coding with{test_codebook(handoff_geometry(), 1), nullptr};
-  const HandedOver flat = hand_over(with, with);
-  const HandedOver fine = hand_over(with, with, true);
-  CHECK(fine.report.payload_bytes > flat.report.payload_bytes);
+  const HandedOver coarse = hand_over(with, with, 0);
+  const HandedOver fine = hand_over(with, with, kMaxTokenClass);
+  CHECK(fine.report.payload_bytes > coarse.report.payload_bytes);
   // A quarter of the step: a sixteenth of the noise, and less where F16 is the limit.
-  CHECK(change_of(*fine.sequence) < change_of(*flat.sequence) / 8);
+  CHECK(change_of(*fine.sequence) < change_of(*coarse.sequence) / 8);
+  // Whoever says nothing of the attention gets about half the step for every token.
+  const HandedOver unknown = hand_over(with, with);
+  CHECK(unknown.report.payload_bytes > coarse.report.payload_bytes);
+  CHECK(unknown.report.payload_bytes < fine.report.payload_bytes);
+  CHECK(change_of(*unknown.sequence) < change_of(*coarse.sequence) / 3);
 }
 
 TEST_CASE("classes of another number of tokens are refused") {

@@ -413,11 +413,19 @@ TEST_CASE("any message at any moment leaves a result or a named error") {
   samples.push_back(to_frame(outgoing_error({}, Error(ErrorCode::kIo, "x"))));
   samples.push_back(to_frame(outgoing_error(address, Error(ErrorCode::kIo, "x"))));
   samples.push_back(to_frame(outgoing_cancel(address, Error(ErrorCode::kIo, "x"))));
+  wire::ModelData data;  // nobody asked for it
+  const std::vector<std::uint8_t> piece = {1, 2, 3};
+  data.id = 7;
+  data.total = 9;
+  data.bytes = piece;
+  samples.push_back(to_frame(outgoing(wire::MessageType::kModelData, address, data)));
+  samples.push_back(to_frame(outgoing(wire::MessageType::kModelData, {}, data)));
   samples.push_back(to_frame(outgoing(wire::MessageType::kAttach, {}, wire::Attach{})));
   for (const wire::MessageType type :
        {wire::MessageType::kBlock, wire::MessageType::kEnd, wire::MessageType::kAccept,
         wire::MessageType::kCredit, wire::MessageType::kCommitted, wire::MessageType::kOffer,
-        wire::MessageType::kFirstToken, wire::MessageType::kError, wire::MessageType::kCancel}) {
+        wire::MessageType::kFirstToken, wire::MessageType::kError, wire::MessageType::kCancel,
+        wire::MessageType::kModelData}) {
     wire::Frame broken;  // a payload that is none
     broken.payload = {1, 2, 3};
     broken.header = wire::make_header(type, address, broken.payload);

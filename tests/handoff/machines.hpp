@@ -26,23 +26,32 @@ inline wire::Frame to_frame(OutgoingFrame out) {
   return frame;
 }
 
+// What a receiver decodes with.
+struct ReceivingCoder {
+  std::shared_ptr<const Codebook> codebook;
+  PredictionOptions prediction;
+  ModelDataAnswers answers;
+};
+
 // A receiver with its cache.
 class ReceivingEnd {
  public:
   ReceivingEnd(std::shared_ptr<KvSequence> sequence, const ModelIdentity& identity,
-               const ReceiverOptions& options = {}, const HandoffTerms& terms = {})
+               const ReceiverOptions& options = {}, const HandoffTerms& terms = {},
+               const ReceivingCoder& coder = {})
       : machine(identity, options),
         sequence_(std::move(sequence)),
         sink_(sequence_),
         terms_(terms),
-        decoder_(sequence_->geometry()) {}
+        answers_(coder.answers),
+        decoder_(sequence_->geometry(), coder.codebook, coder.prediction) {}
 
   // Does one thing that the machine wants of the application; false when there is none.
   bool work(TimePoint now) {
     if (machine.take_offer()) {
       const Status decided = decide();
       if (decided.ok()) {
-        machine.accept(terms_, now);
+        machine.accept(terms_, now, answers_);
       } else {
         machine.refuse(decided.error());
       }
@@ -94,6 +103,7 @@ class ReceivingEnd {
   std::shared_ptr<KvSequence> sequence_;
   SequenceSink sink_;
   HandoffTerms terms_;
+  ModelDataAnswers answers_;
   BlockDecoder decoder_;
   std::vector<std::uint8_t> rows_;
 };

@@ -11,13 +11,12 @@
 
 namespace kvferry_test {
 
-using AnyMessage =
-    std::variant<kvferry::wire::Hello, kvferry::wire::Ping, kvferry::wire::Pong,
-                 kvferry::wire::ErrorMessage, kvferry::wire::Goodbye, kvferry::wire::Offer,
-                 kvferry::wire::Accept, kvferry::wire::FirstToken, kvferry::wire::Block,
-                 kvferry::wire::Credit, kvferry::wire::End, kvferry::wire::Committed,
-                 kvferry::wire::Cancel, kvferry::wire::Generate, kvferry::wire::Ticket,
-                 kvferry::wire::Attach, kvferry::wire::Token, kvferry::wire::Done>;
+using AnyMessage = std::variant<
+    kvferry::wire::Hello, kvferry::wire::Ping, kvferry::wire::Pong, kvferry::wire::ErrorMessage,
+    kvferry::wire::Goodbye, kvferry::wire::Offer, kvferry::wire::Accept, kvferry::wire::FirstToken,
+    kvferry::wire::Block, kvferry::wire::Credit, kvferry::wire::End, kvferry::wire::Committed,
+    kvferry::wire::Cancel, kvferry::wire::ModelData, kvferry::wire::Generate, kvferry::wire::Ticket,
+    kvferry::wire::Attach, kvferry::wire::Token, kvferry::wire::Done>;
 
 template <typename Message>
 kvferry::Result<AnyMessage> any(kvferry::Result<Message> parsed) {
@@ -25,7 +24,7 @@ kvferry::Result<AnyMessage> any(kvferry::Result<Message> parsed) {
   return AnyMessage(*std::move(parsed));
 }
 
-// A block's `coded` points into `payload`.
+// A block's `coded`, and model data's `bytes`, point into `payload`.
 inline kvferry::Result<AnyMessage> parse_any(kvferry::wire::MessageType type,
                                              kvferry::Bytes payload) {
   using kvferry::wire::MessageType;
@@ -56,6 +55,8 @@ inline kvferry::Result<AnyMessage> parse_any(kvferry::wire::MessageType type,
       return any(kvferry::wire::parse_committed(payload));
     case MessageType::kCancel:
       return any(kvferry::wire::parse_cancel(payload));
+    case MessageType::kModelData:
+      return any(kvferry::wire::parse_model_data(payload));
     case MessageType::kGenerate:
       return any(kvferry::wire::parse_generate(payload));
     case MessageType::kTicket:

@@ -72,7 +72,9 @@ inline kvferry::wire::Offer example_offer() {
   m.rope = example_rope();
   m.profile = 2;
   m.codebook = 0x1111222233334444u;
+  m.codebook_bytes = 234;
   m.predictor = 0x5555666677778888u;
+  m.predictor_bytes = 5678;
   m.provenance.path = "cpu";
   m.provenance.weight_format = "q4_1";
   m.provenance.codec_history = 6;
@@ -109,8 +111,8 @@ inline kvferry::wire::Accept example_accept() {
   m.base_length = 6;
   m.profiles = 7;
   m.credit = 4u << 20;
-  m.has_codebook = true;
-  m.has_predictor = true;
+  m.codebook = kvferry::wire::ModelDataAnswer::kWants;
+  m.predictor = kvferry::wire::ModelDataAnswer::kHas;
   m.resume = {{0, kvferry::Plane::kKey, 3, 4},
               {0, kvferry::Plane::kKey, 4, 5},
               {0, kvferry::Plane::kValue, 3, 5},
@@ -136,6 +138,17 @@ inline kvferry::wire::Block example_block(const std::vector<std::uint8_t>& coded
   m.tokens = 2;
   m.profile = 1;
   m.coded = coded;
+  return m;
+}
+
+// `bytes` must outlive the message.
+inline kvferry::wire::ModelData example_model_data(const std::vector<std::uint8_t>& bytes) {
+  kvferry::wire::ModelData m;
+  m.kind = kvferry::wire::ModelDataKind::kPredictor;
+  m.id = 0x5555666677778888u;
+  m.total = 5678;
+  m.offset = 4096;
+  m.bytes = bytes;
   return m;
 }
 

@@ -197,7 +197,7 @@ TEST_CASE("Headers that are refused") {
   CHECK(with(4, 0) == ErrorCode::kUnsupported);         // version
   CHECK(with(4, 2) == ErrorCode::kUnsupported);         // version
   CHECK(with(5, 0) == ErrorCode::kUnsupported);         // type
-  CHECK(with(5, 24) == ErrorCode::kUnsupported);        // type
+  CHECK(with(5, 25) == ErrorCode::kUnsupported);        // type
   CHECK(with(22, 40) == ErrorCode::kMalformed);         // header length
   CHECK(with(22, 52) == ErrorCode::kMalformed);         // header length
   CHECK(with(23, 2) == ErrorCode::kMalformed);          // header length
@@ -212,8 +212,9 @@ TEST_CASE("Headers that are refused") {
   CHECK(refusal(frame).code == ErrorCode::kChecksum);
 }
 
-TEST_CASE("ERROR and CANCEL belong to a handoff or to the connection") {
-  for (const MessageType type : {MessageType::kError, MessageType::kCancel}) {
+TEST_CASE("ERROR, CANCEL and MODEL_DATA belong to a handoff or to the connection") {
+  for (const MessageType type :
+       {MessageType::kError, MessageType::kCancel, MessageType::kModelData}) {
     for (const FrameAddress& address : {FrameAddress{0, 0, 0}, FrameAddress{9, 2, 1}}) {
       ByteVector frame;
       write_frame(type, address, Bytes(), frame);

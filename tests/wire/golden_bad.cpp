@@ -202,6 +202,17 @@ void add_offer(BadFrames& bad) {
         [](Offer& m) { m.decode->sampler.repetition_penalty = 11.0f; });
   offer("repetition_window", "the repetition window is 4097",
         [](Offer& m) { m.decode->sampler.repetition_window = 4097; });
+  offer("codebook_bytes", "a codebook of no bytes", [](Offer& m) { m.codebook_bytes = 0; });
+  offer("codebook_absent", "bytes of no codebook", [](Offer& m) {
+    m.codebook = 0;
+    m.predictor = 0;
+    m.predictor_bytes = 0;
+  });
+  offer("predictor_bytes", "a predictor of no bytes", [](Offer& m) { m.predictor_bytes = 0; });
+  offer("predictor_alone", "a predictor without its codebook", [](Offer& m) {
+    m.codebook = 0;
+    m.codebook_bytes = 0;
+  });
   offer("stop_empty", "an empty stop string", [](Offer& m) { m.decode->stop[0].clear(); });
   offer("stop_count", "17 stop strings", [](Offer& m) { m.decode->stop.assign(17, "x"); });
   Offer cache_only = example_offer();
@@ -233,8 +244,10 @@ void add_handoff(BadFrames& bad) {
   accept("resume_layer", "layer 4096", [](Accept& m) { m.resume[3].layer = 4096; });
   ByteVector payload = unchecked_payload(example_accept());
   payload[32] = 0xff;
-  bad.add("accept_codebook", ErrorCode::kMalformed, "has_codebook is 255",
+  bad.add("accept_codebook", ErrorCode::kMalformed, "the answer to the codebook is 255",
           framed(MessageType::kAccept, payload));
+  accept("predictor_alone", "a predictor without its codebook",
+         [](Accept& m) { m.codebook = ModelDataAnswer::kNone; });
 
   const auto first = [&](const std::string& name, const std::string& why, auto change) {
     bad.changed("first_token_" + name, MessageType::kFirstToken, why, example_first_token(),
@@ -259,6 +272,15 @@ void add_handoff(BadFrames& bad) {
   block("begin", "a block that ends after token 2^20", [](Block& m) { m.begin = (1u << 20) - 1; });
   block("begin_wraps", "begin + tokens is above 2^32", [](Block& m) { m.begin = 0xffffffffu; });
   block("empty", "no coded bytes", [](Block& m) { m.coded = kvferry::Bytes(); });
+  const auto data = [&](const std::string& name, const std::string& why, auto change) {
+    bad.changed("model_data_" + name, MessageType::kModelData, why, example_model_data(coded),
+                change);
+  };
+  data("kind", "kind 2", [](ModelData& m) { m.kind = static_cast<ModelDataKind>(2); });
+  data("id", "id 0", [](ModelData& m) { m.id = 0; });
+  data("empty", "no bytes", [](ModelData& m) { m.bytes = kvferry::Bytes(); });
+  data("end", "bytes beyond the total", [](ModelData& m) { m.offset = m.total - 2; });
+  data("offset", "an offset beyond the total", [](ModelData& m) { m.offset = 0xffffffffu; });
   bad.message("committed_length", MessageType::kCommitted, "length is above 2^20",
               Committed{1, (1u << 20) + 1, 0});
   bad.message("cancel_code_0", MessageType::kCancel, "code 0",

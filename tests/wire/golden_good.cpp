@@ -71,6 +71,11 @@ std::vector<GoldenFile> golden_good_frames() {
       frame_of(MessageType::kCancel, kHandoff, Cancel{kvferry::ErrorCode::kTimeout, "too slow"}));
   add("cancel_of_connection", frame_of(MessageType::kCancel, kConnection, Cancel()));
 
+  add("model_data_of_handoff",
+      frame_of(MessageType::kModelData, kHandoff, example_model_data(coded)));
+  add("model_data_of_connection",
+      frame_of(MessageType::kModelData, kConnection, example_model_data(coded)));
+
   add("generate_messages", frame_of(MessageType::kGenerate, kConnection, example_generate()));
   Generate text;
   text.text = "Once upon a time";

@@ -116,6 +116,51 @@ std::vector<GoldenFile> golden_sessions() {
           [](Frames& s) { s.frames.insert(s.frames.begin(), s.frames[0]); });
   changed("other_source", ErrorCode::kMalformed, "a block of source 2",
           [](Frames& s) { s.frames[1].header.address.source = 2; });
+  {
+    const ByteVector with = cache.session(kvferry::Profile::kLow, small_codebook(cache));
+    files.push_back({"session/codebook.kvsession", with, std::nullopt, ""});
+    const auto other = [&](const std::string& name, ErrorCode error, const std::string& why,
+                           auto change) {
+      Frames session(with);
+      change(session);
+      bad("codebook_" + name, error, why, session.bytes());
+    };
+    // OFFER, MODEL_DATA, four BLOCKs, END
+    other("missing", ErrorCode::kIncomplete, "the codebook did not come",
+          [](Frames& s) { s.frames.erase(s.frames.begin() + 1); });
+    other("behind_block", ErrorCode::kIncomplete, "the codebook comes behind a block",
+          [](Frames& s) { std::swap(s.frames[1], s.frames[2]); });
+    other("twice", ErrorCode::kProtocol, "the codebook comes twice",
+          [](Frames& s) { s.frames.insert(s.frames.begin() + 1, s.frames[1]); });
+    const auto data = [&](const std::string& name, ErrorCode error, const std::string& why,
+                          auto change) {
+      other(name, error, why, [&](Frames& s) {
+        const ByteVector payload = s.frames[1].payload;
+        ModelData m = parse_model_data(payload).value();
+        change(m);
+        s.replace(1, m);
+      });
+    };
+    data("cut", ErrorCode::kIncomplete, "its last byte is missing",
+         [](ModelData& m) { m.bytes = m.bytes.first(m.bytes.size() - 1); });
+    data("total", ErrorCode::kResourceExhausted, "it is larger than the offer says",
+         [](ModelData& m) { ++m.total; });
+    data("other", ErrorCode::kMismatch, "another codebook than the offer names",
+         [](ModelData& m) { m.id ^= 1; });
+    data("predictor", ErrorCode::kMismatch, "a predictor",
+         [](ModelData& m) { m.kind = ModelDataKind::kPredictor; });
+    other("content", ErrorCode::kChecksum, "a byte of it is changed",
+          [](Frames& s) { s.frames[1].payload[60] ^= 1; });
+    other("not_named", ErrorCode::kProtocol, "the offer names no codebook",
+          [&](Frames& s) { s.replace(0, cache.offer(kvferry::Profile::kLow)); });
+    other("size", ErrorCode::kMismatch, "the offer's codebook is not of the cache's shape",
+          [&](Frames& s) {
+            Offer m = cache.offer(kvferry::Profile::kLow);
+            m.codebook = small_codebook(cache)->id();
+            m.codebook_bytes = 1u << 30;
+            s.replace(0, m);
+          });
+  }
   const auto offer = [&](const std::string& name, ErrorCode error, const std::string& why,
                          auto change) {
     changed(name, error, why, [&](Frames& s) {
@@ -130,6 +175,10 @@ std::vector<GoldenFile> golden_sessions() {
   });
   offer("decode_order", ErrorCode::kUnsupported, "it orders a generation",
         [](Offer& m) { m.decode.emplace(); });
+  offer("predicted", ErrorCode::kUnsupported, "it names a predictor", [](Offer& m) {
+    m.codebook = m.predictor = 1;
+    m.codebook_bytes = m.predictor_bytes = 1;
+  });
   offer("other_model", ErrorCode::kMismatch, "norm weights of another model",
         [](Offer& m) { m.identity.norms ^= 1; });
   offer("token_id", ErrorCode::kMalformed, "a token id that the model does not have",

@@ -1,4 +1,5 @@
 // The committed golden files: what this code writes and takes is what was published.
+#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -78,7 +79,7 @@ TEST_CASE("Good frames hold what the manifest says and are written the same agai
     REQUIRE(serialize_any(decoded->message, payload).ok());
     CHECK(payload == decoded->frame.payload);
   }
-  CHECK(types.size() == 18);
+  CHECK(types.size() == 19);
 }
 
 TEST_CASE("Bad frames are refused with the error that the manifest names") {
@@ -137,7 +138,16 @@ TEST_CASE("Golden sessions load, or are refused with the error that the manifest
     } else {
       REQUIRE(loaded.ok());
       CHECK(loaded->length == 3);
-      CHECK(cache.memory() == original.memory());
+      if (entry.at("file").get<std::string>() != "session/codebook.kvsession") {
+        CHECK(cache.memory() == original.memory());
+        continue;
+      }
+      for (std::size_t i = 0; i < cache.memory().size(); i += 2) {  // the only lossy one
+        const auto value = [i](const SmallCache& c) {
+          return to_float(Half{static_cast<std::uint16_t>(c.memory()[i] | c.memory()[i + 1] << 8)});
+        };
+        CHECK(std::abs(value(cache) - value(original)) < 0.5f);
+      }
     }
   }
 }

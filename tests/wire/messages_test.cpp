@@ -35,6 +35,7 @@ std::vector<Example> examples() {
           {MessageType::kEnd, End{1, 2, 3}},
           {MessageType::kCommitted, Committed{1, 2, 3}},
           {MessageType::kCancel, Cancel{ErrorCode::kCancelled, "enough"}},
+          {MessageType::kModelData, example_model_data(coded)},
           {MessageType::kGenerate, example_generate()},
           {MessageType::kTicket, Ticket{"tcp://[::1]:9", example_ticket(), 7}},
           {MessageType::kAttach, Attach{example_ticket()}},
@@ -117,8 +118,11 @@ TEST_CASE("A payload that is cut off or too long is refused, naming the place") 
     INFO(name_of(example.type));
     ByteVector bytes;
     REQUIRE(serialize_any(example.message, bytes).ok());
-    const bool open_end = example.type == MessageType::kBlock;  // coded bytes have no length
-    const std::size_t least = open_end ? kBlockHeadBytes + 1 : bytes.size();
+    // Coded bytes, and pieces of model data, have no length.
+    const bool is_block = example.type == MessageType::kBlock;
+    const bool open_end = is_block || example.type == MessageType::kModelData;
+    const std::size_t least =
+        open_end ? (is_block ? kBlockHeadBytes : kModelDataHeadBytes) + 1 : bytes.size();
     for (std::size_t size = 0; size < least; ++size) {
       const auto parsed = parse_any(example.type, Bytes(bytes).first(size));
       REQUIRE_FALSE(parsed.ok());

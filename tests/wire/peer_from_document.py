@@ -220,8 +220,10 @@ def offer(p):
     require(2 * len(frequencies) <= dim, "rope pairs")
     require(all(abs(f) <= 65536 for f in frequencies), "rope")
     p.u8("profile")
-    p.u64("codebook")
-    p.u64("predictor")
+    for name in ("codebook", "predictor"):
+        there = p.u64(name) != 0
+        require((p.u32(name + "_bytes") != 0) == there, name + "_bytes")
+    require(p.fields["predictor"] == 0 or p.fields["codebook"] != 0, "predictor without codebook")
     p.text("provenance.path", 256, "line")
     p.text("provenance.weight_format", 256, "line")
     p.u32("provenance.codec_history")
@@ -259,8 +261,8 @@ def accept(p):
     require(p.u32("base_length") <= 2**20, "base_length")
     p.u64("profiles")
     p.u64("credit")
-    p.bool("has_codebook")
-    p.bool("has_predictor")
+    p.enum("codebook", 2)
+    require(p.enum("predictor", 2) == 0 or p.fields["codebook"] != 0, "predictor")
 
     def entry():
         require(p.u32("resume.layer") < 4096, "layer")
@@ -309,6 +311,14 @@ def committed(p):
     p.u64("digest")
 
 
+def model_data(p):
+    p.enum("kind", 1)
+    require(p.u64("id") != 0, "id")
+    total, offset = p.u32("total"), p.u32("offset")
+    require(1 <= p.left() and offset + p.left() <= total, "bytes")
+    p.put("bytes", p.raw(p.left()).hex())
+
+
 def generate(p):
     given = [p.text("text", 2**22, "bytes"),
              p.list("token_ids", 2**20, 4, lambda: p.token("token_ids"))]
@@ -349,6 +359,7 @@ TYPES = {1: ("HELLO", hello), 2: ("PING", ping), 3: ("PONG", pong), 4: ("ERROR",
          5: ("GOODBYE", goodbye), 16: ("OFFER", offer), 17: ("ACCEPT", accept),
          18: ("FIRST_TOKEN", first_token), 19: ("BLOCK", block), 20: ("CREDIT", credit),
          21: ("END", end), 22: ("COMMITTED", committed), 23: ("CANCEL", error),
+         24: ("MODEL_DATA", model_data),
          32: ("GENERATE", generate), 33: ("TICKET", ticket), 34: ("ATTACH", attach),
          35: ("TOKEN", token), 36: ("DONE", done)}
 
@@ -370,7 +381,7 @@ def decode(data):
     named = {handoff != 0, epoch != 0, source != 0}
     require(len(named) == 1, "address")
     name, parse = TYPES[kind]
-    if kind not in (4, 23):
+    if kind not in (4, 23, 24):
         require(named == {16 <= kind < 23}, "address")
     payload = data[length:]
     require(len(payload) >= size, "payload cut off", 7)

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "kvferry/cache/strided.hpp"
@@ -72,12 +74,15 @@ class SmallCache {
   }
 
   // The bytes of a session of this cache.
-  std::vector<std::uint8_t> session(kvferry::Profile profile) {
+  std::vector<std::uint8_t> session(
+      kvferry::Profile profile,
+      const std::shared_ptr<const kvferry::Codebook>& codebook = nullptr) {
     std::vector<std::uint8_t> bytes;
-    kvferry::wire::write_session(source(), offer(profile), [&](kvferry::Bytes piece) {
+    const auto append = [&](kvferry::Bytes piece) {
       bytes.insert(bytes.end(), piece.begin(), piece.end());
       return kvferry::Status();
-    }).value();
+    };
+    kvferry::wire::write_session(source(), offer(profile), append, codebook).value();
     return bytes;
   }
 
@@ -95,6 +100,26 @@ class SmallCache {
   std::uint32_t length_ = 0;
   std::vector<kvferry::TokenId> imported_;
 };
+
+// A codebook of its model.
+inline std::shared_ptr<const kvferry::Codebook> small_codebook(const SmallCache& cache) {
+  const kvferry::KvGeometry& g = cache.geometry();
+  std::vector<kvferry::CodebookLayer> layers(g.layers);
+  for (kvferry::CodebookLayer& layer : layers) {
+    for (const kvferry::Plane p : {kvferry::Plane::kKey, kvferry::Plane::kValue}) {
+      kvferry::CodebookPlane& plane = layer.plane(p);
+      plane.step = -16;
+      for (std::size_t c = 0; c < g.row_values(); ++c) {
+        plane.weights.push_back(static_cast<std::int8_t>(c / 2));
+        plane.means.push_back(kvferry::to_bfloat16(static_cast<float>(c) - 1.5f));
+        plane.spreads.push_back(8);
+      }
+    }
+  }
+  return kvferry::Codebook::create(kvferry::Codebook::model_of(cache.identity()), g.kv_heads,
+                                   g.head_dim, std::move(layers))
+      .value();
+}
 
 // Reads a session into `cache`, `piece` bytes at a time.
 inline kvferry::Result<kvferry::KvCommit> load(const std::vector<std::uint8_t>& bytes,

@@ -40,6 +40,53 @@ TEST_CASE("A lossy session loads") {
   CHECK(copy.memory() != SmallCache(40).memory());
 }
 
+TEST_CASE("A session carries the codebook that its blocks were made with, and loads alone") {
+  SmallCache cache(40);
+  cache.fill();
+  const auto codebook = small_codebook(cache);
+  const auto bytes = cache.session(Profile::kHigh, codebook);
+  CHECK(bytes.size() != cache.session(Profile::kHigh).size());
+  SmallCache copy(40);
+  REQUIRE(load(bytes, copy, 61).ok());
+  // As the codec alone does with the codebook.
+  BlockEncoder encoder(cache.geometry(), codebook);
+  BlockDecoder decoder(cache.geometry(), codebook);
+  for (std::uint32_t layer = 0; layer < cache.geometry().layers; ++layer) {
+    for (const Plane plane : {Plane::kKey, Plane::kValue}) {
+      const KvRange range{layer, plane, 0, 40};
+      std::vector<std::uint8_t> rows(40 * cache.geometry().row_bytes());
+      std::vector<std::uint8_t> loaded(rows.size());
+      std::vector<std::uint8_t> block(maximum_encoded_size(cache.geometry(), 40));
+      REQUIRE(cache.source().read(range, rows).ok());
+      block.resize(encoder.encode({Profile::kHigh, range}, rows, block).value().total());
+      REQUIRE(decoder.decode({range, 0}, block, rows).ok());
+      REQUIRE(copy.source().read(range, loaded).ok());
+      CHECK(loaded == rows);
+    }
+  }
+  // Other profiles have no use for it.
+  CHECK(cache.session(Profile::kQ8, codebook) == cache.session(Profile::kQ8));
+  // One of another model.
+  ModelIdentity other = cache.identity();
+  other.norms ^= 1;
+  auto layers = codebook->layers();
+  const auto foreign = Codebook::create(Codebook::model_of(other), 1, 4, std::move(layers)).value();
+  CHECK(load(cache.session(Profile::kHigh, foreign), copy).error().code == ErrorCode::kMismatch);
+}
+
+TEST_CASE("A flipped bit anywhere in a session with a codebook is an error") {
+  SmallCache cache(3);
+  cache.fill();
+  auto bytes = cache.session(Profile::kLow, small_codebook(cache));
+  for (std::size_t bit = 0; bit < 8 * bytes.size(); bit += 5) {
+    bytes[bit / 8] ^= static_cast<std::uint8_t>(1u << bit % 8);
+    SmallCache copy(3);
+    REQUIRE_FALSE(load(bytes, copy).ok());
+    REQUIRE(copy.length() == 0);
+    bytes[bit / 8] ^= static_cast<std::uint8_t>(1u << bit % 8);
+  }
+}
+
 TEST_CASE("A flipped bit anywhere in a session is an error, and nothing is imported") {
   SmallCache cache(3);
   cache.fill();
@@ -117,6 +164,7 @@ TEST_CASE("A missing block is found by the reader itself, whatever its handler c
   class Anything : public SessionHandler {
    public:
     Status on_offer(const Offer&) override { return {}; }
+    Status on_codebook(Bytes) override { return {}; }
     Status on_block(const Block&) override { return {}; }
   };
   const std::string name = KVFERRY_GOLDEN_DIR "/wire/session/bad_block_missing.kvsession";

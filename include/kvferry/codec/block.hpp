@@ -10,6 +10,7 @@
 
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/codec/codebook.hpp"
+#include "kvferry/codec/decoded_rows.hpp"
 #include "kvferry/codec/predictor.hpp"
 #include "kvferry/codec/profile.hpp"
 #include "kvferry/core/result.hpp"
@@ -51,13 +52,15 @@ struct BlockSize {
 std::size_t maximum_encoded_size(const KvGeometry& geometry, std::uint32_t tokens);
 
 // Prediction across layers, for `high` to `lowest`: the maps, made for the coder's codebook, and
-// where their products are computed. A coder that has it keeps the decoded rows of the last layers:
-// one coder encodes, and one decodes, all blocks of a stream, each range of tokens in the order of
-// the layers, K before V. The encoder codes a block by itself where what it would be predicted from
-// is missing.
+// where their products are computed. A coder that has it keeps the decoded rows of the layers
+// before. A block is decoded after the blocks that it is predicted from. Encoders take the blocks
+// of one range of tokens one after the other, in the order of the layers, K before V; where what a
+// block would be predicted from is missing, it is coded by itself.
 struct PredictionOptions {
   std::shared_ptr<const Predictor> predictor;  // null: none
   MatrixProduct product = ordered_product;
+  // Shared by the coders that work on one stream; null: the coder's own, of a bounded size.
+  std::shared_ptr<DecodedRows> decoded = nullptr;
 };
 
 // Encodes rows of one geometry. Keeps scratch memory of a bounded size between blocks (about 12

@@ -72,6 +72,10 @@ class Codebook {
   // What binds a codebook to a model: its identity without the descriptive metadata.
   static std::uint64_t model_of(const ModelIdentity& identity);
 
+  // Bytes of the serialised form of every codebook of this shape, one of a cache.
+  static std::uint64_t bytes_for(std::uint32_t layers, std::uint32_t kv_heads,
+                                 std::uint32_t head_dim);
+
   // kMismatch unless it serves caches of this shape, which may hold some of its layers only.
   Status fits(const KvGeometry& geometry) const;
 
@@ -80,7 +84,7 @@ class Codebook {
   std::uint32_t kv_heads() const { return kv_heads_; }
   std::uint32_t head_dim() const { return head_dim_; }
   const std::vector<CodebookLayer>& layers() const { return layers_; }
-  // The serialised form (docs/wire-format.md, section 5.5).
+  // The serialised form (docs/wire-format.md, section 5.2).
   const std::vector<std::uint8_t>& bytes() const { return bytes_; }
 
  private:

@@ -64,7 +64,7 @@ struct PredictorLayer {
 class Predictor {
  public:
   static constexpr std::uint32_t kMaxDepth = 3;
-  static constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
+  static constexpr std::size_t kMaxBytes = std::size_t{1} << 30;  // of all planes
 
   // `depth`: layers before that are used, 1 to kMaxDepth. kInvalidArgument, naming layer and
   // field, when a vector is not of the shape or a value is not finite.
@@ -84,7 +84,8 @@ class Predictor {
   // Where the predictor of a codebook file lies: beside it, ending in .kvfp.
   static std::string path_beside(const std::string& codebook);
 
-  // kMismatch unless it serves caches of this shape that are coded with this codebook.
+  // kMismatch unless it serves caches of this shape, which may hold some of its layers only, that
+  // are coded with this codebook.
   Status serves(const KvGeometry& geometry, const Codebook* codebook) const;
 
   std::uint64_t id() const { return id_; }  // hash of bytes(); what blocks name, never 0

@@ -24,7 +24,7 @@ struct LayerReady {
 };
 
 // Queries at the end of a chunk whose attention is measured.
-constexpr std::uint32_t kMeasuredQueries = 128;
+constexpr std::uint32_t kMeasuredQueries = 64;
 
 struct PrefillRequest {
   Span<const TokenId> tokens;  // what is appended to the sequence

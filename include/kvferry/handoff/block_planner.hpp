@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,19 +54,24 @@ class BlockPlanner {
   Status publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end);
 
   // Blocks of at most `block_tokens` tokens may be taken from now on; tokens below `begin` and the
-  // rows of `held` are left out.
+  // rows of `held` are left out. `predicted`: blocks of one range of tokens are made one after the
+  // other, and none grows, so that the layers are cut alike.
   void start(std::uint32_t begin, const std::vector<wire::ResumeRange>& held,
-             std::uint32_t block_tokens);
+             std::uint32_t block_tokens, bool predicted = false);
 
-  bool has_block() const { return !blocks_.empty(); }
+  bool has_block() const { return next() != blocks_.end(); }
   // The next block; only when has_block().
   KvRange take() {
     assert(has_block());
-    const KvRange block = blocks_.front();
-    blocks_.pop_front();
+    const auto at = next();
+    const KvRange block = *at;
+    blocks_.erase(at);
     ++taken_;
+    if (predicted_) making_.insert({block.begin, block.end});
     return block;
   }
+  // A block that was taken is made.
+  void made(const KvRange& block) { making_.erase({block.begin, block.end}); }
 
   // Rows to be sent that are not marked as sent; after start().
   std::uint64_t rows_left() const { return rows_left_; }
@@ -87,10 +93,17 @@ class BlockPlanner {
   using LayerPlane = std::pair<std::uint32_t, Plane>;
 
   void cut(const Rows& rows);
+  std::deque<KvRange>::const_iterator next() const {
+    return std::find_if(blocks_.begin(), blocks_.end(), [this](const KvRange& block) {
+      return making_.count({block.begin, block.end}) == 0;
+    });
+  }
   // The block that rows of `plane` were cut into last, while it waits; else nullptr.
   KvRange* last_waiting(const LayerPlane& plane) {
     const auto last = last_.find(plane);
-    return last == last_.end() || last->second < taken_ ? nullptr : &blocks_[last->second - taken_];
+    return predicted_ || last == last_.end() || last->second < taken_
+               ? nullptr
+               : &blocks_[last->second - taken_];
   }
   // Of one plane of `rows`, what is to be sent.
   std::vector<TokenRanges::Range> to_send(const Rows& rows, Plane plane) const {
@@ -111,6 +124,8 @@ class BlockPlanner {
   std::deque<KvRange> blocks_;  // that wait, the first of them block number taken_
   std::size_t taken_ = 0;
   std::map<LayerPlane, std::size_t> last_;  // number of the block that was cut last
+  bool predicted_ = false;
+  std::set<std::pair<std::uint32_t, std::uint32_t>> making_;  // tokens, of predicted blocks
   std::uint64_t rows_left_ = 0;
 };
 
@@ -140,8 +155,9 @@ inline Status BlockPlanner::publish(std::uint32_t layer, std::uint32_t begin, st
 }
 
 inline void BlockPlanner::start(std::uint32_t begin, const std::vector<wire::ResumeRange>& held,
-                                std::uint32_t block_tokens) {
+                                std::uint32_t block_tokens, bool predicted) {
   started_ = true;
+  predicted_ = predicted;
   begin_ = begin;
   block_tokens_ = block_tokens;
   for (const wire::ResumeRange& r : held) held_[{r.layer, r.plane}].add(r.begin, r.end);

@@ -14,6 +14,8 @@
 #include "kvferry/cache/geometry.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/handoff/block_credit.hpp"
+#include "kvferry/handoff/incoming_block.hpp"
+#include "kvferry/handoff/prediction_order.hpp"
 #include "kvferry/handoff/row_ledger.hpp"
 #include "kvferry/handoff/terms.hpp"
 #include "kvferry/wire/digest.hpp"
@@ -23,25 +25,18 @@
 
 namespace kvferry {
 
-// A block to decode and write.
-struct IncomingBlock {
-  std::size_t link = 0;  // of the HandoffReceiver
-  KvRange range;
-  std::vector<std::uint8_t> payload;  // of the BLOCK frame
-  Bytes coded() const { return Bytes(payload).subspan(wire::kBlockHeadBytes); }
-};
-
 // Checks every frame with a part of the cache against the offer and against what came before, and
 // holds the blocks until they are taken to be written.
 class IncomingCache {
  public:
   // Tokens below `begin` were not to be sent. Each source may have `window` payload bytes under way
-  // or waiting to be written.
-  void start(const wire::Offer& offer, std::uint32_t begin, std::uint64_t window);
+  // or waiting to be written. `predicted`: blocks may be predicted from others.
+  void start(const wire::Offer& offer, std::uint32_t begin, std::uint64_t window, bool predicted);
 
   // What comes from `source`, one of the offer's that has not ended; after start(). kProtocol for
   // what was not offered or contradicts what came, kUnsupported for a profile that this build does
-  // not decode, kMalformed, and of END kIncomplete and kChecksum.
+  // not decode, kMalformed, kResourceExhausted when too much waits for what it is predicted from,
+  // and of END kIncomplete and kChecksum.
   Status on_first_token(Bytes payload);
   Status on_block(std::size_t link, std::uint16_t source, wire::Frame& frame);
   Status on_end(std::uint16_t source, Bytes payload);
@@ -51,12 +46,16 @@ class IncomingCache {
     return std::exchange(first_token_, std::nullopt);
   }
   void first_token_taken() { first_token_answered_ = true; }
-  // The next block; each is answered by one of the other two.
+  // The next block that can be decoded; each is answered by one of the other two.
   std::optional<IncomingBlock> take_block();
   void block_written(const IncomingBlock& block, std::uint16_t source);
   void block_failed() { --blocks_out_; }
   // Forgets what was not taken.
   void clear();
+
+  // kResourceExhausted when the hand-off might stand still: blocks that wait for what they are
+  // predicted from keep their credit, and half of it has to be left for what they wait for.
+  Status check_waiting() const;
 
   // The new total, once `source` has to be told that it may send more.
   std::optional<wire::Credit> take_credit(std::uint16_t source);
@@ -66,7 +65,7 @@ class IncomingCache {
   bool all_ended() const;
   // Moreover, every block was written and the first token was taken.
   bool is_complete() const {
-    return all_ended() && blocks_out_ == 0 && blocks_.empty() &&
+    return all_ended() && blocks_out_ == 0 && blocks_.empty() && (!order_ || order_->empty()) &&
            (!first_token_came_ || first_token_answered_);
   }
 
@@ -99,18 +98,23 @@ class IncomingCache {
   bool first_token_came_ = false;
   bool first_token_answered_ = false;
   std::optional<wire::FirstToken> first_token_;
-  std::deque<IncomingBlock> blocks_;
+  std::uint64_t window_ = 0;
+  std::deque<IncomingBlock> blocks_;      // that can be decoded
+  std::optional<PredictionOrder> order_;  // of a predicted hand-off
   std::size_t blocks_out_ = 0;
   std::uint64_t duplicates_ = 0;
 };
 
 inline void IncomingCache::start(const wire::Offer& offer, std::uint32_t begin,
-                                 std::uint64_t window) {
+                                 std::uint64_t window, bool predicted) {
   coverage_ = offer.coverage;
   needs_first_token_ = offer.decode.has_value();
   vocab_ = offer.identity.vocab;
   begin_ = begin;
-  rows_.emplace(offer.layers, begin, static_cast<std::uint32_t>(offer.tokens.size()));
+  window_ = window;
+  const auto end = static_cast<std::uint32_t>(offer.tokens.size());
+  rows_.emplace(offer.layers, begin, end);
+  if (predicted) order_.emplace(offer.layers, begin, end);
   for (const wire::CoveragePart& part : coverage_) accounts_[part.source].credit.open(window);
 }
 
@@ -153,8 +157,25 @@ inline Status IncomingCache::on_block(std::size_t link, std::uint16_t source, wi
   }
   account.digest.add(source, block, frame.header.payload_hash);
   account.payload_bytes += bytes;
-  blocks_.push_back(IncomingBlock{link, range, std::move(frame.payload)});
+  IncomingBlock incoming{link, range, std::move(frame.payload)};
+  if (order_) {
+    return order_->add(
+        std::move(incoming), [&](const KvRange& input) { return check_place(input, source); },
+        blocks_);
+  }
+  blocks_.push_back(std::move(incoming));
   return {};
+}
+
+inline Status IncomingCache::check_waiting() const {
+  // What can be decoded, or is being decoded, may let others go.
+  if (!order_ || !blocks_.empty() || blocks_out_ != 0) return {};
+  const std::uint64_t bytes = order_->waiting_bytes();
+  if (bytes <= window_ / 2) return {};
+  return Error(ErrorCode::kResourceExhausted,
+               "blocks of " + std::to_string(bytes) + " bytes, more than half of the credit of " +
+                   std::to_string(window_) +
+                   ", wait for blocks that they are predicted from: send those first");
 }
 
 // kProtocol unless `source` declared the rows and they were not excluded by the terms.
@@ -223,11 +244,13 @@ inline std::optional<IncomingBlock> IncomingCache::take_block() {
 inline void IncomingCache::block_written(const IncomingBlock& block, std::uint16_t source) {
   --blocks_out_;
   accounts_[source].credit.free(block.payload.size());
+  if (order_) order_->decoded(block.range, blocks_);
 }
 
 inline void IncomingCache::clear() {
   first_token_.reset();
   blocks_.clear();
+  if (order_) order_->clear();
 }
 
 inline std::optional<wire::Credit> IncomingCache::take_credit(std::uint16_t source) {

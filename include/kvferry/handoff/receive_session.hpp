@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -20,6 +21,7 @@
 #include "kvferry/core/stopwatch.hpp"
 #include "kvferry/handoff/connection.hpp"
 #include "kvferry/handoff/receiver.hpp"
+#include "kvferry/handoff/receiver_model_data.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/handoff/session_thread.hpp"
 #include "kvferry/handoff/terms.hpp"
@@ -47,18 +49,15 @@ class HandoffHandler {
   virtual Status on_first_token(const wire::FirstToken& token) = 0;
 };
 
-struct ReceiveOptions {
+struct ReceiveOptions : ReceiverModelDataOptions {
   std::uint64_t credit = 4u << 20;   // payload bytes of blocks under way or waiting to be written
   std::uint32_t decode_threads = 1;  // at least 1
   HandoffTimeouts timeouts;
-  // What a sender that has the same may use; null: none.
-  std::shared_ptr<const Codebook> codebook;
-  // Likewise, made for the codebook. Blocks are then decoded by one thread, in their order.
-  std::shared_ptr<const Predictor> predictor;
 };
 
-// One hand-off from one or several sources. Memory: the credit, and for each decoding thread the
-// decoder's scratch and the rows of one block.
+// One hand-off from one or several sources. Memory: the credit; for each decoding thread the
+// decoder's scratch and the rows of one block; codebook and predictor; with a predictor the rows of
+// the few layers that blocks are predicted from, as DecodedRows::bytes_for() says.
 class ReceiveSession {
  public:
   // `identity` is compared with the offer's; the handler outlives the session.
@@ -66,9 +65,8 @@ class ReceiveSession {
                  const ReceiveOptions& options = {})
       : handler_(handler),
         options_(options),
-        machine_(identity, ReceiverOptions{options.credit, options.timeouts,
-                                           options.codebook ? options.codebook->id() : 0,
-                                           options.predictor ? options.predictor->id() : 0}) {}
+        model_data_(options),
+        machine_(identity, ReceiverOptions{options.credit, options.timeouts}) {}
   // After every serve() has returned.
   ~ReceiveSession();
   ReceiveSession(const ReceiveSession&) = delete;
@@ -98,8 +96,13 @@ class ReceiveSession {
     bool writer_done = false;
   };
   struct DecodeBuffers {
-    DecodeBuffers(const KvGeometry& geometry, const ReceiveOptions& options)
-        : decoder(geometry, options.codebook, {options.predictor, ordered_product}) {}
+    DecodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> with_codebook,
+                  const PredictionOptions& prediction)
+        : codebook(std::move(with_codebook)),
+          predictor(prediction.predictor),
+          decoder(geometry, codebook, prediction) {}
+    const std::shared_ptr<const Codebook> codebook;
+    const std::shared_ptr<const Predictor> predictor;
     BlockDecoder decoder;
     std::vector<std::uint8_t> rows;
     double decode_seconds = 0;  // of the block that was written last
@@ -110,15 +113,17 @@ class ReceiveSession {
   void write_frames(Line& line);
   void run_decoder();
   void decode_blocks();
+  void make_ready(std::optional<DecodeBuffers>& buffers);
   Status write_block(const HandoffReceiver::BlockEvent& block, DecodeBuffers& buffers);
   void ask_application();
-  Status decide(HandoffTerms& terms);
+  Status decide(HandoffTerms& terms, ModelDataAnswers& answers);
   void commit(std::unique_lock<std::mutex>& lock);
   void abort_sink(std::unique_lock<std::mutex>& lock);
   HandoffReport report_of(const Line& line) const;
 
   HandoffHandler& handler_;
   const ReceiveOptions options_;
+  ReceiverModelData model_data_;
   std::mutex handler_mutex_;  // one call of the handler at a time; taken before mutex_
 
   std::mutex mutex_;  // of what follows
@@ -126,6 +131,7 @@ class ReceiveSession {
   HandoffReceiver machine_;
   HandoffReport report_;    // of the decoding threads
   KvSink* sink_ = nullptr;  // begun, neither committed nor aborted
+  KvGeometry geometry_;     // the sink's; does not change once there are decoding threads
   std::vector<std::thread> decoders_;
 };
 
@@ -180,7 +186,10 @@ inline Result<HandoffReceipt> ReceiveSession::serve(Connection& connection,
 
   lock.lock();
   if (machine_.state() == HandoffReceiver::State::kCommitted && !machine_.refused(line.link)) {
-    return HandoffReceipt{machine_.commit(), report_of(line)};
+    HandoffReceipt receipt{machine_.commit(), report_of(line)};
+    if (machine_.awaits_predictor(line.link))
+      receipt.predictor_fetch = model_data_.fetch(machine_.offer(), geometry_);
+    return receipt;
   }
   abort_sink(lock);
   return machine_.error(line.link);
@@ -258,10 +267,11 @@ inline void ReceiveSession::ask_application() {
   if (machine_.take_offer()) {
     lock.unlock();
     HandoffTerms terms;
-    const Status decided = without_exceptions([&] { return decide(terms); });
+    ModelDataAnswers answers;
+    const Status decided = without_exceptions([&] { return decide(terms, answers); });
     lock.lock();
     if (decided.ok()) {
-      machine_.accept(terms, Deadline::Clock::now());
+      machine_.accept(terms, Deadline::Clock::now(), answers);
     } else {
       machine_.refuse(decided.error());
     }
@@ -281,7 +291,7 @@ inline void ReceiveSession::ask_application() {
 }
 
 // Asks the handler, begins the import and starts the decoding threads.
-inline Status ReceiveSession::decide(HandoffTerms& terms) {
+inline Status ReceiveSession::decide(HandoffTerms& terms, ModelDataAnswers& answers) {
   const wire::Offer& offer = machine_.offer();  // does not change any more
   KVFERRY_ASSIGN(const HandoffAcceptance acceptance, handler_.on_offer(offer));
   if (acceptance.sink == nullptr) {
@@ -291,10 +301,14 @@ inline Status ReceiveSession::decide(HandoffTerms& terms) {
   KVFERRY_ASSIGN(const KvImportPlan plan, plan_import(offer, acceptance));
   KVFERRY_TRY(acceptance.sink->begin(plan));
   terms = acceptance;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    sink_ = acceptance.sink;
+    geometry_ = sink_->geometry();
+  }
+  answers = model_data_.answer(offer, geometry_, plan.begin);
   const std::lock_guard<std::mutex> lock(mutex_);
-  sink_ = acceptance.sink;
-  const std::uint32_t threads =
-      options_.predictor != nullptr ? 1u : std::max(options_.decode_threads, 1u);
+  const std::uint32_t threads = std::max(options_.decode_threads, 1u);
   for (std::uint32_t i = 0; i < threads; ++i) decoders_.emplace_back([this] { run_decoder(); });
   return {};
 }
@@ -310,15 +324,31 @@ inline void ReceiveSession::run_decoder() {
 inline void ReceiveSession::decode_blocks() {
   std::unique_lock<std::mutex> lock(mutex_);
   if (machine_.is_over()) return;
-  DecodeBuffers buffers(sink_->geometry(), options_);
+  std::optional<DecodeBuffers> buffers;
   while (!machine_.is_over()) {
-    if (const auto block = machine_.take_block()) {
+    if (const auto data = machine_.take_model_data()) {
       lock.unlock();
-      const Status written = without_exceptions([&] { return write_block(*block, buffers); });
+      const Status taken =
+          without_exceptions([&] { return model_data_.take(*data, machine_.offer(), geometry_); });
       lock.lock();
-      report_.raw_bytes += buffers.rows.size();
-      report_.decode_seconds += buffers.decode_seconds;
-      report_.write_seconds += buffers.write_seconds;
+      if (taken.ok()) {
+        machine_.model_data_taken(data->kind);
+      } else {
+        machine_.model_data_refused(taken.error());
+      }
+      changed_.notify_all();
+    } else if (const auto block = machine_.take_block()) {
+      lock.unlock();
+      const Status written = without_exceptions([&] {
+        make_ready(buffers);
+        return write_block(*block, *buffers);
+      });
+      lock.lock();
+      if (buffers) {
+        report_.raw_bytes += buffers->rows.size();
+        report_.decode_seconds += buffers->decode_seconds;
+        report_.write_seconds += buffers->write_seconds;
+      }
       if (written.ok()) {
         machine_.block_written(*block);
       } else {
@@ -331,6 +361,15 @@ inline void ReceiveSession::decode_blocks() {
       changed_.wait(lock);
     }
   }
+}
+
+// A codebook or a predictor may have come since the last block.
+inline void ReceiveSession::make_ready(std::optional<DecodeBuffers>& buffers) {
+  const std::shared_ptr<const Codebook> codebook = model_data_.codebook();
+  const PredictionOptions prediction = model_data_.prediction();
+  if (buffers && buffers->codebook == codebook && buffers->predictor == prediction.predictor)
+    return;
+  buffers.emplace(geometry_, codebook, prediction);
 }
 
 inline Status ReceiveSession::write_block(const HandoffReceiver::BlockEvent& block,
@@ -375,6 +414,9 @@ inline HandoffReport ReceiveSession::report_of(const Line& line) const {
   HandoffReport report = report_;
   report.blocks = machine_.blocks_received();
   report.payload_bytes = machine_.payload_bytes_received();
+  report.model_data_bytes = machine_.model_data_bytes_received();
+  report.used_codebook = model_data_.codebook() != nullptr;
+  report.used_predictor = model_data_.prediction().predictor != nullptr;
   report.sent_bytes = line.connection.bytes_sent() - line.sent_before;
   report.wire_bytes = report.sent_bytes + line.connection.bytes_received() - line.received_before;
   report.receive_seconds = line.receive_seconds;

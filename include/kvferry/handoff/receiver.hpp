@@ -15,6 +15,7 @@
 
 #include "kvferry/cache/source_sink.hpp"
 #include "kvferry/handoff/incoming_cache.hpp"
+#include "kvferry/handoff/incoming_model_data.hpp"
 #include "kvferry/handoff/outgoing_frame.hpp"
 #include "kvferry/handoff/peer_watch.hpp"
 #include "kvferry/handoff/report.hpp"
@@ -28,8 +29,6 @@ namespace kvferry {
 struct ReceiverOptions {
   std::uint64_t credit = 4u << 20;  // payload bytes of blocks under way, or waiting to be written
   HandoffTimeouts timeouts;
-  std::uint64_t codebook = 0;   // id of the one that this end has; 0 = none
-  std::uint64_t predictor = 0;  // likewise
 };
 
 class HandoffReceiver {
@@ -67,11 +66,13 @@ class HandoffReceiver {
   // What the application answers -----------------------------------------------------------------
 
   const wire::Offer& offer() const { return offer_.get(); }
-  // `terms` for which plan_import() succeeds.
-  void accept(const HandoffTerms& terms, TimePoint now);
+  // `terms` for which plan_import() succeeds. What `answers` want is asked for.
+  void accept(const HandoffTerms& terms, TimePoint now, const ModelDataAnswers& answers = {});
   void refuse(const Error& reason);
   void first_token_taken();
   void first_token_refused(const Error& error);
+  void model_data_taken(wire::ModelDataKind kind);
+  void model_data_refused(const Error& error);
   void block_written(const BlockEvent& block);
   void block_failed(const Error& error);
   void committed(const KvCommit& commit);
@@ -83,6 +84,9 @@ class HandoffReceiver {
   bool take_offer();
   // Once, as soon as it is there; answered by first_token_taken() or first_token_refused().
   std::optional<wire::FirstToken> take_first_token();
+  // A codebook or predictor that was asked for; answered by model_data_taken() or
+  // model_data_refused().
+  std::optional<ReceivedModelData> take_model_data() { return model_data_.take(); }
   // The next block; each is answered by block_written() or block_failed(), in any order.
   std::optional<BlockEvent> take_block();
   // True once, when everything was written and the application has to commit.
@@ -107,6 +111,12 @@ class HandoffReceiver {
   std::size_t blocks_out() const { return incoming_.blocks_out(); }
   std::uint64_t blocks_received() const { return incoming_.blocks(); }
   std::uint64_t payload_bytes_received() const { return incoming_.payload_bytes(); }
+  // The source was asked for the predictor, and nothing of it came: it may come when the hand-off
+  // is over.
+  bool awaits_predictor(std::size_t link) const {
+    return model_data_.awaits_predictor(links_[link].address.source);
+  }
+  std::uint64_t model_data_bytes_received() const { return model_data_.bytes(); }
   // Frames that belonged to another hand-off or epoch, and blocks that came twice.
   std::uint64_t frames_dropped() const { return dropped_ + incoming_.duplicates(); }
 
@@ -142,6 +152,7 @@ class HandoffReceiver {
   bool offer_due_ = false;
   HandoffTerms terms_;
   IncomingCache incoming_;
+  IncomingModelData model_data_;
   bool commit_due_ = false;
   TimePoint progress_;  // when an end, a block or a first token came last
   KvCommit commit_;
@@ -235,7 +246,7 @@ inline Status HandoffReceiver::handle(std::size_t index, wire::Frame& frame, Tim
   }
   const wire::MessageType type = frame.header.type;
   if (type != wire::MessageType::kFirstToken && type != wire::MessageType::kBlock &&
-      type != wire::MessageType::kEnd) {
+      type != wire::MessageType::kEnd && type != wire::MessageType::kModelData) {
     return Error(ErrorCode::kProtocol, std::string(wire::name_of(type)) +
                                            " is not a message to the receiver of a hand-off");
   }
@@ -246,16 +257,25 @@ inline Status HandoffReceiver::handle(std::size_t index, wire::Frame& frame, Tim
   }
   progress_ = now;
   if (type == wire::MessageType::kFirstToken) return incoming_.on_first_token(frame.payload);
-  if (type == wire::MessageType::kBlock) return incoming_.on_block(index, address.source, frame);
+  if (type == wire::MessageType::kModelData)
+    return model_data_.on_data(address.source, frame.payload);
+  KVFERRY_TRY(model_data_.on_other(address.source, wire::name_of(type)));
+  if (type == wire::MessageType::kBlock) {
+    KVFERRY_TRY(incoming_.on_block(index, address.source, frame));
+    return incoming_.check_waiting();
+  }
   KVFERRY_TRY(incoming_.on_end(address.source, frame.payload));
   commit_if_complete();
   return {};
 }
 
-inline void HandoffReceiver::accept(const HandoffTerms& terms, TimePoint now) {
+inline void HandoffReceiver::accept(const HandoffTerms& terms, TimePoint now,
+                                    const ModelDataAnswers& answers) {
   if (state_ != State::kDeciding) return;  // it failed meanwhile
   terms_ = terms;
-  incoming_.start(offer(), first_sent(offer(), terms.held_prefix), window());
+  incoming_.start(offer(), first_sent(offer(), terms.held_prefix), window(),
+                  answers.predictor != wire::ModelDataAnswer::kNone);
+  model_data_.start(offer(), answers);
   state_ = State::kReceiving;
   progress_ = now;
   for (Link& link : links_) {
@@ -269,9 +289,9 @@ inline void HandoffReceiver::send_accept(Link& link) {
   accept.generation = terms_.generation;
   accept.base_length = terms_.base_length;
   accept.profiles = decodable_profiles();
-  accept.has_codebook = offer().codebook != 0 && offer().codebook == options_.codebook;
-  accept.has_predictor =
-      accept.has_codebook && offer().predictor != 0 && offer().predictor == options_.predictor;
+  const ModelDataAnswers answers = model_data_.ask(link.address.source);
+  accept.codebook = answers.codebook;
+  accept.predictor = answers.predictor;
   accept.credit = window();
   link.out.push_back(outgoing(wire::MessageType::kAccept, link.address, accept));
 }
@@ -281,7 +301,7 @@ inline void HandoffReceiver::refuse(const Error& reason) {
 }
 
 inline void HandoffReceiver::commit_if_complete() {
-  if (state_ != State::kReceiving || !incoming_.is_complete()) return;
+  if (state_ != State::kReceiving || !incoming_.is_complete() || model_data_.pending()) return;
   state_ = State::kCommitting;
   commit_due_ = true;
 }
@@ -295,6 +315,7 @@ inline std::optional<wire::FirstToken> HandoffReceiver::take_first_token() {
 }
 
 inline std::optional<HandoffReceiver::BlockEvent> HandoffReceiver::take_block() {
+  if (model_data_.pending()) return std::nullopt;
   return incoming_.take_block();
 }
 
@@ -311,8 +332,19 @@ inline void HandoffReceiver::first_token_refused(const Error& error) {
   if (!is_over()) fail(error);
 }
 
+inline void HandoffReceiver::model_data_taken(wire::ModelDataKind kind) {
+  model_data_.taken(kind);
+  commit_if_complete();
+}
+
+inline void HandoffReceiver::model_data_refused(const Error& error) {
+  if (!is_over()) fail(error);
+}
+
 inline void HandoffReceiver::block_written(const BlockEvent& block) {
   incoming_.block_written(block, links_[block.link].address.source);
+  const Status waiting = incoming_.check_waiting();
+  if (!waiting.ok() && !is_over()) fail(waiting.error());
   commit_if_complete();
 }
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 
 #include "kvferry/cache/source_sink.hpp"
 
@@ -27,14 +28,18 @@ struct HandoffReport {
   std::uint64_t symbol_bytes = 0;   // of them: the values themselves (the sender knows)
   std::uint64_t raw_bytes = 0;      // the same rows as stored at this end
   std::uint64_t blocks = 0;
-  double read_seconds = 0;     // KvSource
-  double encode_seconds = 0;   // codec
-  double send_seconds = 0;     // blocks given to the channel
-  double receive_seconds = 0;  // waiting for and reading frames
-  double decode_seconds = 0;   // codec
-  double write_seconds = 0;    // KvSink
-  double commit_seconds = 0;   // sender: from END to COMMITTED; receiver: KvSink::commit
-  double total_seconds = 0;    // from the offer to the end
+  std::uint64_t model_data_bytes =
+      0;                        // of the codebook and the predictor, as far as they travelled
+  bool used_codebook = false;   // blocks were made with one
+  bool used_predictor = false;  // likewise
+  double read_seconds = 0;      // KvSource
+  double encode_seconds = 0;    // codec
+  double send_seconds = 0;      // blocks given to the channel
+  double receive_seconds = 0;   // waiting for and reading frames
+  double decode_seconds = 0;    // codec
+  double write_seconds = 0;     // KvSink
+  double commit_seconds = 0;    // sender: from END to COMMITTED; receiver: KvSink::commit
+  double total_seconds = 0;     // from the offer to the end
 
   // How many times smaller the coded blocks are than the rows; 1 when nothing travelled.
   double ratio() const {
@@ -43,10 +48,15 @@ struct HandoffReport {
   }
 };
 
+class PredictorFetch;
+
 // A hand-off that took effect.
 struct HandoffReceipt {
   KvCommit commit;  // of the receiver's sequence
   HandoffReport report;
+  // The receiver's: takes the predictor if the sender sends it now, on the same connection. Null:
+  // nothing is to come.
+  std::shared_ptr<PredictorFetch> predictor_fetch = nullptr;
 };
 
 }  // namespace kvferry

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -34,11 +35,15 @@ struct SendOptions {
   std::uint32_t encode_threads = 1;      // at least 1
   std::size_t pending_bytes = 4u << 20;  // coded blocks that may wait to be sent
   HandoffTimeouts timeouts;
-  // For the profiles `high` to `lowest`, used when the receiver has the same one. Null: blocks
-  // scale themselves.
+  // For the profiles `high` to `lowest`, when the receiver has the same one or wants it: then it is
+  // sent first, a few bytes a channel. Null: blocks scale themselves.
   std::shared_ptr<const Codebook> codebook;
-  // Likewise, made for the codebook. Blocks are then encoded by one thread, in their order.
+  // Likewise, made for the codebook. It may be megabytes: the hand-off to a receiver that lacks it
+  // goes unpredicted, so that no token waits for it, and send_predictor() makes up for it.
   std::shared_ptr<const Predictor> predictor;
+  // Send it ahead of the blocks instead, which then wait for it: for a long prompt, whose blocks
+  // shrink by more than the predictor takes.
+  bool predictor_ahead = false;
 };
 
 // Owns the connection from start() until it is destroyed. Everything here may be called from any
@@ -75,6 +80,12 @@ class SendSession {
   // sent, before or meanwhile.
   Result<HandoffReceipt> finish();
 
+  // After finish(): sends the predictor, if the receiver wants it and the hand-off went without, on
+  // the same connection. Pieces are sent until `cancelled` says so, each within `patience`. Returns
+  // how many bytes of it were sent.
+  Result<std::uint64_t> send_predictor(std::chrono::milliseconds patience,
+                                       const Cancelled& cancelled = {});
+
   // Ends the hand-off; the receiver is told `reason` and keeps nothing, unless it has everything
   // and is committing already.
   void cancel(const Error& reason);
@@ -84,7 +95,8 @@ class SendSession {
 
  private:
   SendSession(Connection& connection, const KvSource& source, HandoffSender machine,
-              std::uint8_t profile, const SendOptions& send_options, const SenderOptions& options);
+              std::uint8_t profile, std::uint32_t tokens, const SendOptions& send_options,
+              const SenderOptions& options);
   Status start_threads(std::uint32_t encoders);
   void stop();
   void read_frames();
@@ -94,8 +106,8 @@ class SendSession {
   // Reads and encodes one block into `block`. The buffers are the thread's own.
   struct EncodeBuffers {
     EncodeBuffers(const KvGeometry& geometry, std::shared_ptr<const Codebook> codebook,
-                  std::shared_ptr<const Predictor> predictor)
-        : encoder(geometry, std::move(codebook), {std::move(predictor), ordered_product}) {}
+                  const PredictionOptions& prediction)
+        : encoder(geometry, std::move(codebook), prediction) {}
     BlockEncoder encoder;
     std::vector<std::uint8_t> rows;
     std::vector<std::uint8_t> coded;
@@ -104,6 +116,7 @@ class SendSession {
   };
   Result<OutgoingFrame> make_block(const KvRange& range, EncodeBuffers& buffers) const;
   // The mutex is held for these.
+  PredictionOptions prediction();
   HandoffReport report_now() const;
   // The classes of a block's tokens, or nothing.
   void take_token_classes(const KvRange& range, std::vector<std::uint8_t>& classes) const;
@@ -114,6 +127,7 @@ class SendSession {
   const std::uint8_t profile_;
   const std::shared_ptr<const Codebook> codebook_;
   const std::shared_ptr<const Predictor> predictor_;
+  const std::uint32_t tokens_;
   const SenderOptions options_;
   const TimePoint started_ = Deadline::Clock::now();
   const std::uint64_t sent_before_;
@@ -124,6 +138,7 @@ class SendSession {
   HandoffSender machine_;
   HandoffReport report_;
   std::map<std::uint32_t, std::vector<std::uint8_t>> token_classes_;  // by layer, from position 0
+  std::shared_ptr<DecodedRows> decoded_;  // of the encoders, with a predictor
   std::optional<TimePoint> ending_since_;
   std::optional<TimePoint> over_since_;
   bool writer_done_ = false;
@@ -145,25 +160,38 @@ inline Result<std::unique_ptr<SendSession>> SendSession::start(Connection& conne
   const bool has_codebook =
       options.codebook != nullptr && is_quantised(static_cast<Profile>(profile));
   const bool has_predictor = has_codebook && options.predictor != nullptr;
-  offer.codebook = has_codebook ? options.codebook->id() : 0;
-  offer.predictor = has_predictor ? options.predictor->id() : 0;
+  offer.codebook = offer.predictor = 0;
+  offer.codebook_bytes = offer.predictor_bytes = 0;
+  if (has_codebook) {
+    machine_options.codebook = options.codebook->bytes();
+    offer.codebook = options.codebook->id();
+    offer.codebook_bytes = static_cast<std::uint32_t>(options.codebook->bytes().size());
+  }
+  if (has_predictor) {
+    machine_options.predictor = options.predictor->bytes();
+    machine_options.predictor_ahead = options.predictor_ahead;
+    offer.predictor = options.predictor->id();
+    offer.predictor_bytes = static_cast<std::uint32_t>(options.predictor->bytes().size());
+  }
+  const auto tokens = static_cast<std::uint32_t>(offer.tokens.size());
   KVFERRY_ASSIGN(HandoffSender machine,
                  HandoffSender::create(std::move(offer), source.geometry(), machine_options,
                                        Deadline::Clock::now()));
-  std::unique_ptr<SendSession> session(
-      new SendSession(connection, source, std::move(machine), profile, options, machine_options));
-  KVFERRY_TRY(session->start_threads(has_predictor ? 1u : std::max(options.encode_threads, 1u)));
+  std::unique_ptr<SendSession> session(new SendSession(connection, source, std::move(machine),
+                                                       profile, tokens, options, machine_options));
+  KVFERRY_TRY(session->start_threads(std::max(options.encode_threads, 1u)));
   return session;
 }
 
 inline SendSession::SendSession(Connection& connection, const KvSource& source,
-                                HandoffSender machine, std::uint8_t profile,
+                                HandoffSender machine, std::uint8_t profile, std::uint32_t tokens,
                                 const SendOptions& send_options, const SenderOptions& options)
     : connection_(connection),
       source_(source),
       profile_(profile),
       codebook_(send_options.codebook),
       predictor_(send_options.predictor),
+      tokens_(tokens),
       options_(options),
       sent_before_(connection.bytes_sent()),
       received_before_(connection.bytes_received()),
@@ -250,6 +278,32 @@ inline Result<HandoffReceipt> SendSession::finish() {
   return HandoffReceipt{KvCommit{committed.generation, committed.length}, report_now()};
 }
 
+inline Result<std::uint64_t> SendSession::send_predictor(std::chrono::milliseconds patience,
+                                                         const Cancelled& cancelled) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (machine_.state() != HandoffSender::State::kCommitted || !machine_.owes_predictor())
+      return std::uint64_t{0};
+  }
+  wire::ModelDataPieces pieces(wire::ModelDataKind::kPredictor, predictor_->id(),
+                               predictor_->bytes(), options_.max_payload);
+  while (!pieces.empty()) {
+    if (cancelled && cancelled()) return Error(ErrorCode::kCancelled, "cancelled");
+    KVFERRY_TRY(
+        connection_.send(wire::MessageType::kModelData, pieces.next(), Deadline::after(patience)));
+  }
+  return std::uint64_t{predictor_->bytes().size()};
+}
+
+inline PredictionOptions SendSession::prediction() {
+  if (!machine_.uses_predictor()) return {};
+  if (decoded_ == nullptr) {
+    decoded_ =
+        std::make_shared<DecodedRows>(*predictor_, DecodedRows::bytes_for(*predictor_, tokens_));
+  }
+  return {predictor_, ordered_product, decoded_};
+}
+
 inline void SendSession::cancel(const Error& reason) {
   const std::lock_guard<std::mutex> lock(mutex_);
   machine_.cancel(reason);
@@ -266,6 +320,9 @@ inline HandoffReport SendSession::report_now() const {
   const TimePoint end = over_since_ ? *over_since_ : Deadline::Clock::now();
   report.blocks = machine_.blocks_sent();
   report.payload_bytes = machine_.payload_bytes_sent();
+  report.model_data_bytes = machine_.model_data_bytes_sent();
+  report.used_codebook = machine_.uses_codebook();
+  report.used_predictor = machine_.uses_predictor();
   report.sent_bytes = connection_.bytes_sent() - sent_before_;
   report.wire_bytes = report.sent_bytes + connection_.bytes_received() - received_before_;
   if (ending_since_) report.commit_seconds = seconds_between(*ending_since_, end);
@@ -347,9 +404,8 @@ inline void SendSession::encode_blocks() {
       continue;
     }
     if (!coder) {  // there are blocks only after the receiver's answer
-      const wire::Accept& accept = *machine_.accept();
-      coder.emplace(source_.geometry(), accept.has_codebook ? codebook_ : nullptr,
-                    accept.has_predictor ? predictor_ : nullptr);
+      coder.emplace(source_.geometry(), machine_.uses_codebook() ? codebook_ : nullptr,
+                    prediction());
     }
     EncodeBuffers& buffers = *coder;
     take_token_classes(*range, buffers.token_classes);

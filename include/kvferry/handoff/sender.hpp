@@ -19,6 +19,7 @@
 #include "kvferry/handoff/peer_watch.hpp"
 #include "kvferry/handoff/report.hpp"
 #include "kvferry/handoff/terms.hpp"
+#include "kvferry/wire/model_data.hpp"
 #include "kvferry/wire/serialize.hpp"
 
 namespace kvferry {
@@ -29,6 +30,11 @@ struct SenderOptions {
   std::uint32_t max_payload = wire::kMaxPayload;  // that the receiver takes
   std::size_t pending_bytes = 4u << 20;  // coded blocks that may wait, and be in the making
   HandoffTimeouts timeouts;
+  // Serialised forms of what the offer names, for a receiver that wants them; they outlive the
+  // machine. Empty: it goes without.
+  Bytes codebook;
+  Bytes predictor;
+  bool predictor_ahead = false;  // of the blocks, which then wait for it; else it is left out
 };
 
 class HandoffSender {
@@ -73,7 +79,7 @@ class HandoffSender {
   void block_failed(const Error& error);
 
   // The next frame to send. What is small and urgent overtakes the blocks: the first token, pings,
-  // errors.
+  // errors. The codebook and the predictor go ahead of all blocks.
   std::optional<OutgoingFrame> take_frame(TimePoint now);
 
   State state() const { return state_; }
@@ -85,6 +91,13 @@ class HandoffSender {
   // Of kCommitted.
   const wire::Committed& committed() const { return committed_; }
 
+  // What blocks are made with, once accept() is there.
+  bool uses_codebook() const { return uses_codebook_; }
+  bool uses_predictor() const { return uses_predictor_; }
+  // The receiver wants the predictor, and this hand-off does without.
+  bool owes_predictor() const { return owes_predictor_; }
+
+  std::uint64_t model_data_bytes_sent() const { return model_data_bytes_; }
   std::uint64_t blocks_sent() const { return blocks_.sent_blocks(); }
   std::uint64_t payload_bytes_sent() const { return blocks_.sent_bytes(); }
   // Frames that belonged to another hand-off or epoch.
@@ -109,10 +122,12 @@ class HandoffSender {
   bool wants_first_token() const { return offer_.decode.has_value() && options_.sends_first_token; }
   bool waits_for_credit() const { return state_ == State::kStreaming && blocks_.wait_for_credit(); }
   bool all_sent() const {
-    return state_ == State::kStreaming && planner_.rows_left() == 0 &&
+    return state_ == State::kStreaming && planner_.rows_left() == 0 && model_data_.empty() &&
            (!wants_first_token() || first_token_sent_);
   }
   OutgoingFrame make_end();
+  void choose_model_data(const wire::Accept& accept);
+  OutgoingFrame next_model_data();
   void fail(const Error& error);
   void finish_with(State state, std::optional<Error> error);
   Error while_state(const Error& error) const;
@@ -132,6 +147,11 @@ class HandoffSender {
   wire::Committed committed_;
   std::uint32_t block_tokens_ = 0;  // most tokens of a block
   OutgoingBlocks blocks_;
+  bool uses_codebook_ = false;
+  bool uses_predictor_ = false;
+  bool owes_predictor_ = false;
+  std::deque<wire::ModelDataPieces> model_data_;  // to be sent ahead of the blocks
+  std::uint64_t model_data_bytes_ = 0;
 
   std::deque<OutgoingFrame> urgent_;
   std::optional<OutgoingFrame> first_token_;
@@ -235,10 +255,41 @@ inline Status HandoffSender::handle_accept(Bytes payload) {
   KVFERRY_ASSIGN(block_tokens_,
                  choose_block_tokens(geometry_, accept.credit, options_.max_payload));
   KVFERRY_TRY(blocks_.grant(accept.credit));
-  planner_.start(first_sent(offer_, accept.held_prefix), accept.resume, block_tokens_);
+  choose_model_data(accept);
+  planner_.start(first_sent(offer_, accept.held_prefix), accept.resume, block_tokens_,
+                 uses_predictor_);
   accept_ = std::move(accept);
   state_ = State::kStreaming;
   return {};
+}
+
+inline void HandoffSender::choose_model_data(const wire::Accept& accept) {
+  using wire::ModelDataAnswer;
+  using wire::ModelDataKind;
+  const bool sends_codebook =
+      accept.codebook == ModelDataAnswer::kWants && !options_.codebook.empty();
+  uses_codebook_ = accept.codebook == ModelDataAnswer::kHas || sends_codebook;
+  const bool may_send_predictor =
+      uses_codebook_ && accept.predictor == ModelDataAnswer::kWants && !options_.predictor.empty();
+  const bool sends_predictor = may_send_predictor && options_.predictor_ahead;
+  uses_predictor_ =
+      uses_codebook_ && (accept.predictor == ModelDataAnswer::kHas || sends_predictor);
+  owes_predictor_ = may_send_predictor && !options_.predictor_ahead;
+  if (sends_codebook) {
+    model_data_.emplace_back(ModelDataKind::kCodebook, offer_.codebook, options_.codebook,
+                             options_.max_payload);
+  }
+  if (sends_predictor) {
+    model_data_.emplace_back(ModelDataKind::kPredictor, offer_.predictor, options_.predictor,
+                             options_.max_payload);
+  }
+}
+
+inline OutgoingFrame HandoffSender::next_model_data() {
+  const wire::ModelData data = model_data_.front().next();
+  if (model_data_.front().empty()) model_data_.pop_front();
+  model_data_bytes_ += data.bytes.size();
+  return outgoing(wire::MessageType::kModelData, options_.address, data);
 }
 
 inline Status HandoffSender::publish(std::uint32_t layer, std::uint32_t begin, std::uint32_t end) {
@@ -269,6 +320,7 @@ inline std::optional<KvRange> HandoffSender::take_block() {
 }
 
 inline void HandoffSender::block_encoded(const KvRange& range, OutgoingFrame block) {
+  planner_.made(range);
   if (state_ == State::kStreaming) {
     blocks_.add(range, std::move(block));
   } else {
@@ -292,6 +344,8 @@ inline std::optional<OutgoingFrame> HandoffSender::take_frame(TimePoint now) {
     frame = std::move(first_token_);
     first_token_.reset();
     first_token_sent_ = true;
+  } else if (state_ == State::kStreaming && !model_data_.empty()) {
+    frame = next_model_data();
   } else if (all_sent()) {
     frame = make_end();
     state_ = State::kEnding;
@@ -376,6 +430,7 @@ inline void HandoffSender::finish_with(State state, std::optional<Error> error) 
   planner_.clear();
   blocks_.clear();
   first_token_.reset();
+  model_data_.clear();
 }
 
 // After END the receiver may have committed without our knowing.

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,9 @@
 namespace kvferry {
 
 // Saves `source` to `path`, readable by its owner alone, as an AtomicFile: whole or not at all.
-Status save_session(const std::string& path, const KvSource& source, const wire::Offer& offer);
+// `codebook`: as write_session() has it; the file carries it.
+Status save_session(const std::string& path, const KvSource& source, const wire::Offer& offer,
+                    const std::shared_ptr<const Codebook>& codebook = nullptr);
 
 // Loads a session into the sink that `open` gives for its offer, as one import: on any error the
 // sink is as before. `identity` is that of the model that will use the cache.
@@ -74,9 +77,11 @@ inline Result<std::uint64_t> read_session(const std::string& path, wire::Session
 }  // namespace detail
 
 inline Status save_session(const std::string& path, const KvSource& source,
-                           const wire::Offer& offer) {
+                           const wire::Offer& offer,
+                           const std::shared_ptr<const Codebook>& codebook) {
   KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(path, FileAccess::kOwner));
-  KVFERRY_TRY(wire::write_session(source, offer, [&](Bytes bytes) { return file.write(bytes); }));
+  KVFERRY_TRY(wire::write_session(
+      source, offer, [&](Bytes bytes) { return file.write(bytes); }, codebook));
   return file.commit();
 }
 
@@ -94,6 +99,11 @@ inline Result<SessionSummary> inspect_session(const std::string& path) {
     Status on_offer(const wire::Offer& offer) override {
       summary.offer = offer;
       return {};
+    }
+    Status on_codebook(Bytes bytes) override {
+      KVFERRY_ASSIGN(const auto codebook, Codebook::parse(bytes));
+      if (codebook->id() == summary.offer.codebook) return {};
+      return Error(ErrorCode::kChecksum, "the session's codebook is not the one that it names");
     }
     Status on_block(const wire::Block&) override { return {}; }
     SessionSummary summary;

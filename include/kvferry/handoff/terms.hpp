@@ -77,6 +77,13 @@ inline Status check_accept(const wire::Offer& offer, const wire::Accept& accept)
                  "the receiver's sequence has " + std::to_string(accept.base_length) +
                      " tokens; what was offered begins at token " + std::to_string(begin));
   }
+  using wire::ModelDataAnswer;
+  if ((offer.codebook == 0 && accept.codebook != ModelDataAnswer::kNone) ||
+      (offer.predictor == 0 && accept.predictor != ModelDataAnswer::kNone)) {
+    return Error(ErrorCode::kProtocol,
+                 "ACCEPT answers a codebook or predictor that the offer "
+                 "does not name");
+  }
   if (offer.profile >= 64 || (accept.profiles >> offer.profile & 1u) == 0) {
     return Error(ErrorCode::kUnsupported,
                  "the receiver does not decode profile " +

@@ -16,6 +16,10 @@ struct DecodeNodeOptions {
   ServerOptions server;
   std::uint32_t max_sequences = 8;  // being received or decoded at a time; more are refused
   std::chrono::milliseconds ticket_lifetime{30000};  // for a client to attach
+  // Where codebooks and predictors of prefill nodes are kept, so that a restart does not ask again;
+  // made when it is not there. Empty: only in memory.
+  std::string model_data_folder;
+  std::uint64_t max_predictor_bytes = 64u << 20;  // a larger predictor is not asked for
 };
 
 // All sequences are decoded together, one batched step after another. A hand-off that fails takes

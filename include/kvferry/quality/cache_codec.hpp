@@ -37,8 +37,9 @@ struct ProfileCodecOptions {
 
 // A profile of the codec, through BlockEncoder and BlockDecoder, from and to caches of F16. Blocks
 // and their frames are counted, the codebook is not. Called by the profile's name, with "-flat"
-// after it without token classes, and "-predicted" with a predictor. kInvalidArgument for other
-// block sizes, kUnsupported for a profile that this build has not.
+// after it without token classes, "-predicted" with a predictor, and "/n" for blocks of n tokens
+// where they are not the largest. kInvalidArgument for other block sizes, kUnsupported for a
+// profile that this build has not.
 Result<std::unique_ptr<CacheCodec>> profile_codec(const ProfileCodecOptions& options);
 
 }  // namespace kvferry

@@ -31,6 +31,7 @@ struct Continuation {
 struct EvaluationContext {
   std::string name;
   std::vector<TokenId> prompt;
+  std::uint32_t chunk_tokens = 0;  // of the prefill, which token classes depend on; 0: one chunk
   std::vector<Continuation> continuations;
 };
 
@@ -43,10 +44,12 @@ struct EvaluationContexts {
 struct ContextPlan {
   std::uint32_t short_contexts = 24;
   std::uint32_t long_contexts = 6;
-  std::uint32_t retrieval_contexts = 24;  // of the short ones: they are read a second time as well
+  std::uint32_t retrieval_contexts = 12;  // of the short ones: they are read a second time as well
   std::uint32_t short_tokens = 512;
   std::uint32_t long_tokens = 1536;
   std::uint32_t scored_tokens = 256;
+  std::uint32_t chunk_tokens = 0;         // of every prefill; 0: one chunk
+  std::uint32_t long_chunk_tokens = 512;  // of a second prefill of the long ones; 0: none
 };
 
 // Context i begins with text i and goes on into the texts after it, in a circle, until it is long

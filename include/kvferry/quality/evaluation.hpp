@@ -17,8 +17,7 @@
 namespace kvferry {
 
 struct EvaluationOptions {
-  std::uint32_t chunk_tokens = 0;  // of the prefill, which token classes depend on; 0: one chunk
-  std::size_t threads = 0;         // 0: as many as the machine has processors
+  std::size_t threads = 0;  // 0: as many as the machine has processors
   // Looked at often; when it becomes true the run ends with kCancelled. May be null.
   const std::atomic<bool>* cancel = nullptr;
   // Called with the continuations that are scored and those that are to be. May be empty.

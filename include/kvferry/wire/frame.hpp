@@ -77,6 +77,8 @@ inline const char* name_of(MessageType type) {
       return "COMMITTED";
     case MessageType::kCancel:
       return "CANCEL";
+    case MessageType::kModelData:
+      return "MODEL_DATA";
     case MessageType::kGenerate:
       return "GENERATE";
     case MessageType::kTicket:
@@ -91,13 +93,14 @@ inline const char* name_of(MessageType type) {
   return nullptr;
 }
 
-// Whether frames of this type name a handoff, or the connection (handoff 0). ERROR and CANCEL may
-// do either and are neither.
+// Whether frames of this type name a handoff, or the connection (handoff 0). ERROR, CANCEL and
+// MODEL_DATA may do either and are neither.
 inline bool belongs_to_handoff(MessageType type) {
   return type >= MessageType::kOffer && type < MessageType::kCancel;
 }
 inline bool belongs_to_connection(MessageType type) {
-  return type != MessageType::kError && type != MessageType::kCancel && !belongs_to_handoff(type);
+  return type != MessageType::kError && type != MessageType::kCancel &&
+         type != MessageType::kModelData && !belongs_to_handoff(type);
 }
 
 // The header of a frame whose payload is `head` followed by `tail`. Two pieces, so that a block is

@@ -28,6 +28,7 @@ constexpr std::uint32_t kMinMaxPayload = 64u << 10;  // bytes that every end tak
 constexpr std::uint32_t kMaxTokens = 1u << 20;  // token ids in one message, tokens of a sequence
 constexpr std::uint32_t kMaxTokenId = 0x7fffffff;
 constexpr std::uint32_t kBlockHeadBytes = 12;      // of a BLOCK payload, before the coded bytes
+constexpr std::uint32_t kModelDataHeadBytes = 17;  // of a MODEL_DATA payload, before the bytes
 constexpr std::uint32_t kMaxText = 4u << 20;       // bytes of prompt text
 constexpr std::uint32_t kMaxName = 256;            // bytes of a name, an address, a path tag
 constexpr std::uint32_t kMaxTokenText = 32768;     // bytes of text that one token completes
@@ -55,6 +56,7 @@ enum class MessageType : std::uint8_t {
   kEnd = 21,
   kCommitted = 22,  // receiver to sender
   kCancel = 23,     // either way
+  kModelData = 24,  // of a hand-off, or of the connection after one
   // A client and the nodes.
   kGenerate = 32,  // client to prefill node
   kTicket = 33,    // prefill node to client
@@ -102,6 +104,20 @@ struct Goodbye {};
 
 // Hand-off --------------------------------------------------------------------------------------
 
+// What the coding of blocks takes from the model, made once and the same at both ends.
+enum class ModelDataKind : std::uint8_t { kCodebook = 0, kPredictor = 1 };
+
+inline const char* name_of(ModelDataKind kind) {
+  return kind == ModelDataKind::kCodebook ? "codebook" : "predictor";
+}
+
+// What the receiver of an offer says to the codebook or the predictor that it names.
+enum class ModelDataAnswer : std::uint8_t {
+  kNone = 0,   // blocks come without
+  kHas = 1,    // it is here
+  kWants = 2,  // it is not here: blocks come with it if the sender sends it before them
+};
+
 using SequenceId = std::array<std::uint8_t, 16>;  // random; names a conversation on both nodes
 using TicketId = std::array<std::uint8_t, 16>;    // random, one use; a client redeems it
 
@@ -133,9 +149,11 @@ struct Offer {
   std::uint32_t head_dim = 0;
   ElementType type = ElementType::kF16;  // in which the sender computes
   RopeSpec rope;
-  std::uint8_t profile = 0;     // codec profile of most blocks; each block names its own
-  std::uint64_t codebook = 0;   // id of the codebook that lossy blocks are made with; 0 = none
-  std::uint64_t predictor = 0;  // likewise of the predictor
+  std::uint8_t profile = 0;          // codec profile of most blocks; each block names its own
+  std::uint64_t codebook = 0;        // id of the codebook that lossy blocks are made with; 0 = none
+  std::uint32_t codebook_bytes = 0;  // of its serialised form; 0 when there is none
+  std::uint64_t predictor = 0;       // likewise of the predictor; only with a codebook
+  std::uint32_t predictor_bytes = 0;
   Provenance provenance;
   std::uint64_t base_generation = 0;   // of the receiver's sequence that this extends; 0 = new
   std::uint32_t base_length = 0;       // tokens that the receiver has by the sender's knowledge
@@ -154,14 +172,24 @@ struct ResumeRange {
 };
 
 struct Accept {
-  std::uint32_t held_prefix = 0;    // the receiver has tokens [0, held_prefix): not to be sent
-  std::uint64_t generation = 0;     // of the sequence that the commit will extend
-  std::uint32_t base_length = 0;    // its length now
-  std::uint64_t profiles = 0;       // bit per codec profile that the receiver decodes
-  std::uint64_t credit = 0;         // payload bytes of blocks that may be under way
-  bool has_codebook = false;        // the offered one; without it blocks are made without
-  bool has_predictor = false;       // likewise
+  std::uint32_t held_prefix = 0;  // the receiver has tokens [0, held_prefix): not to be sent
+  std::uint64_t generation = 0;   // of the sequence that the commit will extend
+  std::uint32_t base_length = 0;  // its length now
+  std::uint64_t profiles = 0;     // bit per codec profile that the receiver decodes
+  std::uint64_t credit = 0;       // payload bytes of blocks that may be under way
+  ModelDataAnswer codebook = ModelDataAnswer::kNone;
+  ModelDataAnswer predictor = ModelDataAnswer::kNone;  // only with the codebook
   std::vector<ResumeRange> resume;  // verified blocks of an earlier attempt: not to be sent again
+};
+
+// A piece of a codebook or predictor, in the order of their offsets. `bytes` points into the
+// frame's payload while parsing.
+struct ModelData {
+  ModelDataKind kind = ModelDataKind::kCodebook;
+  std::uint64_t id = 0;
+  std::uint32_t total = 0;   // bytes of the whole
+  std::uint32_t offset = 0;  // of `bytes` in it
+  Bytes bytes;
 };
 
 struct TopLogit {

@@ -1,4 +1,4 @@
-// OFFER, ACCEPT, FIRST_TOKEN, BLOCK, CREDIT, END, COMMITTED, CANCEL as bytes. Contract:
+// OFFER, ACCEPT, MODEL_DATA, FIRST_TOKEN, BLOCK, CREDIT, END, COMMITTED, CANCEL as bytes. Contract:
 // wire/serialize.hpp.
 #pragma once
 
@@ -139,7 +139,14 @@ void fields(Io& io, Offer& m) {
   geometry_rules(io, m);
   io.integer("profile", m.profile);
   io.integer("codebook", m.codebook);
+  io.integer("codebook_bytes", m.codebook_bytes);
+  io.require((m.codebook == 0) == (m.codebook_bytes == 0), "codebook_bytes",
+             "is 0 with a codebook, or not 0 without one");
   io.integer("predictor", m.predictor);
+  io.require(m.predictor == 0 || m.codebook != 0, "predictor", "is there without a codebook");
+  io.integer("predictor_bytes", m.predictor_bytes);
+  io.require((m.predictor == 0) == (m.predictor_bytes == 0), "predictor_bytes",
+             "is 0 with a predictor, or not 0 without one");
   fields(io, m.provenance);
   io.integer("base_generation", m.base_generation);
   io.integer("base_length", m.base_length);
@@ -167,8 +174,10 @@ void fields(Io& io, Accept& m) {
   io.require(m.base_length <= kMaxTokens, "base_length", "is above the cap on tokens");
   io.integer("profiles", m.profiles);
   io.integer("credit", m.credit);
-  io.boolean("has_codebook", m.has_codebook);
-  io.boolean("has_predictor", m.has_predictor);
+  io.enumeration("codebook", m.codebook, ModelDataAnswer::kWants);
+  io.enumeration("predictor", m.predictor, ModelDataAnswer::kWants);
+  io.require(m.predictor == ModelDataAnswer::kNone || m.codebook != ModelDataAnswer::kNone,
+             "predictor", "is answered without the codebook");
   const ResumeRange* before = nullptr;
   io.list("resume", m.resume, kMaxResumeRanges, 13, [&](ResumeRange& r) {
     io.integer("resume.layer", r.layer);
@@ -183,6 +192,19 @@ void fields(Io& io, Accept& m) {
                "resume", "is not sorted by layer, plane and token, or holds a token twice");
     before = &r;
   });
+}
+
+template <typename Io>
+void fields(Io& io, ModelData& m) {
+  io.enumeration("kind", m.kind, ModelDataKind::kPredictor);
+  io.integer("id", m.id);
+  io.require(m.id != 0, "id", "is 0");
+  io.integer("total", m.total);
+  io.integer("offset", m.offset);
+  io.rest("bytes", m.bytes);
+  io.require(!m.bytes.empty(), "bytes", "is empty");
+  io.require(m.offset <= m.total && m.bytes.size() <= m.total - m.offset, "bytes",
+             "ends beyond the total of " + std::to_string(m.total));
 }
 
 template <typename Io>
@@ -252,6 +274,9 @@ inline Status serialize(const Offer& m, std::vector<std::uint8_t>& out) {
 inline Status serialize(const Accept& m, std::vector<std::uint8_t>& out) {
   return write_fields("ACCEPT", m, out);
 }
+inline Status serialize(const ModelData& m, std::vector<std::uint8_t>& out) {
+  return write_fields("MODEL_DATA", m, out);
+}
 inline Status serialize(const FirstToken& m, std::vector<std::uint8_t>& out) {
   return write_fields("FIRST_TOKEN", m, out);
 }
@@ -289,6 +314,10 @@ inline Result<Offer> parse_offer(Bytes payload) {
 }
 inline Result<Accept> parse_accept(Bytes payload) {
   return parse_fields<Accept>("ACCEPT", payload);
+}
+// The result's `bytes` points into `payload`.
+inline Result<ModelData> parse_model_data(Bytes payload) {
+  return parse_fields<ModelData>("MODEL_DATA", payload);
 }
 inline Result<FirstToken> parse_first_token(Bytes payload) {
   return parse_fields<FirstToken>("FIRST_TOKEN", payload);

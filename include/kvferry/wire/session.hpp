@@ -1,10 +1,12 @@
-// A session: the cache of one whole sequence as frames, OFFER, BLOCK …, END, in a byte stream with
-// a beginning and an end. No I/O: bytes go to a callback and come as they are read.
+// A session: the cache of one whole sequence as frames, OFFER, MODEL_DATA …, BLOCK …, END, in a
+// byte stream with a beginning and an end. No I/O: bytes go to a callback and come as they are
+// read.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -16,6 +18,7 @@
 #include "kvferry/wire/coverage.hpp"
 #include "kvferry/wire/digest.hpp"
 #include "kvferry/wire/frame.hpp"
+#include "kvferry/wire/model_data.hpp"
 #include "kvferry/wire/serialize.hpp"
 #include "kvferry/wire/token_ids.hpp"
 
@@ -44,17 +47,24 @@ inline Offer session_offer(const ModelIdentity& identity, const KvGeometry& geom
   return offer;
 }
 
-// Writes `source` as a session: the offer, a block for each layer, plane and 256 tokens (fewer
-// where they would not fit into a payload) in this order, the end. `output` gets the bytes in
-// order; its error ends the writing. Memory: one block.
+// Writes `source` as a session: the offer, the codebook, a block for each layer, plane and 256
+// tokens (fewer where they would not fit into a payload) in this order, the end. `output` gets the
+// bytes in order; its error ends the writing. Memory: one block.
+//
+// `codebook`: of the profiles `high` to `lowest`; the session carries it, so that it can be loaded
+// alone. Null: blocks scale themselves. Blocks are not predicted: a predictor is larger than what
+// it would save.
 Status write_session(const KvSource& source, const Offer& offer,
-                     const std::function<Status(Bytes)>& output);
+                     const std::function<Status(Bytes)>& output,
+                     const std::shared_ptr<const Codebook>& codebook = nullptr);
 
 // Gets what a SessionReader found. Its errors end the reading.
 class SessionHandler {
  public:
   virtual ~SessionHandler() = default;
   virtual Status on_offer(const Offer& offer) = 0;  // once, first
+  // At most once, next: the serialised codebook that the offer names.
+  virtual Status on_codebook(Bytes bytes) = 0;
   virtual Status on_block(const Block& block) = 0;  // inside the offer, no row twice
 };
 
@@ -77,6 +87,7 @@ class SessionReader {
 
   Status take(const Frame& frame);
   Status take_offer(const Frame& frame);
+  Status take_model_data(const Frame& frame);
   Status take_block(const Frame& frame);
   Status take_end(const Frame& frame);
 
@@ -85,6 +96,7 @@ class SessionReader {
   State state_ = State::kStart;
   std::uint32_t layers_ = 0;
   std::uint32_t tokens_ = 0;
+  std::optional<ModelDataAssembly> codebook_;
   BlockCoverage coverage_;
   HandoffDigest digest_;
   std::uint64_t payload_bytes_ = 0;
@@ -108,6 +120,7 @@ class SessionImport : public SessionHandler {
   SessionImport& operator=(const SessionImport&) = delete;
 
   Status on_offer(const Offer& offer) override;
+  Status on_codebook(Bytes bytes) override;
   Status on_block(const Block& block) override;
 
   // Once, after SessionReader::finish() succeeded.
@@ -117,6 +130,7 @@ class SessionImport : public SessionHandler {
   const ModelIdentity identity_;
   const Open open_;
   KvSink* sink_ = nullptr;
+  Offer offer_;  // without its tokens
   std::optional<BlockDecoder> decoder_;
   std::vector<std::uint8_t> rows_;
 };
@@ -132,12 +146,40 @@ inline Status check_session_offer(const Offer& offer) {
   if (offer.coverage.size() != 1 || offer.coverage[0].source != kSessionAddress.source)
     return refuse("has more than one source");
   if (offer.decode.has_value()) return refuse("orders a generation");
+  if (offer.predictor != 0) {
+    return Error(ErrorCode::kUnsupported,
+                 "the OFFER of a session names a predictor; sessions are not predicted");
+  }
   return {};
 }
 
-inline Status write_session(const KvSource& source, const Offer& offer,
-                            const std::function<Status(Bytes)>& output) {
+namespace detail {
+
+// The codebook as MODEL_DATA frames, each given to put(header, head, tail).
+template <typename Put>
+Status write_codebook(const Codebook& codebook, const Put& put) {
+  ModelDataPieces pieces(ModelDataKind::kCodebook, codebook.id(), codebook.bytes(), kMaxPayload);
+  std::vector<std::uint8_t> payload;
+  while (!pieces.empty()) {
+    payload.clear();
+    KVFERRY_TRY(serialize(pieces.next(), payload));
+    KVFERRY_TRY(
+        put(make_header(MessageType::kModelData, kSessionAddress, payload), payload, Bytes()));
+  }
+  return {};
+}
+
+}  // namespace detail
+
+inline Status write_session(const KvSource& source, const Offer& whole,
+                            const std::function<Status(Bytes)>& output,
+                            const std::shared_ptr<const Codebook>& codebook) {
   const KvGeometry& geometry = source.geometry();
+  Offer offer = whole;
+  const bool has_codebook =
+      codebook != nullptr && is_quantised(static_cast<Profile>(offer.profile));
+  offer.codebook = has_codebook ? codebook->id() : 0;
+  offer.codebook_bytes = has_codebook ? static_cast<std::uint32_t>(codebook->bytes().size()) : 0;
   if (geometry.first_layer != 0 || geometry.layers != offer.layers || geometry.type != offer.type ||
       geometry.kv_heads != offer.kv_heads || geometry.head_dim != offer.head_dim) {
     return Error(ErrorCode::kInvalidArgument, "the offer's geometry is not that of the source");
@@ -151,13 +193,14 @@ inline Status write_session(const KvSource& source, const Offer& offer,
   std::vector<std::uint8_t> head;
   KVFERRY_TRY(serialize(offer, head));
   KVFERRY_TRY(put(make_header(MessageType::kOffer, kSessionAddress, head), head, Bytes()));
+  if (has_codebook) KVFERRY_TRY(detail::write_codebook(*codebook, put));
 
   const auto tokens = static_cast<std::uint32_t>(offer.tokens.size());
   std::uint32_t most = std::min(tokens, kMaxBlockTokens);
   while (maximum_encoded_size(geometry, most) > kMaxPayload - kBlockHeadBytes) most /= 2;
   std::vector<std::uint8_t> rows(most * geometry.row_bytes());
   std::vector<std::uint8_t> coded(maximum_encoded_size(geometry, most));
-  BlockEncoder encoder(geometry);
+  BlockEncoder encoder(geometry, has_codebook ? codebook : nullptr);
   HandoffDigest digest;
   End end;
   for (std::uint32_t layer = 0; layer < geometry.layers; ++layer) {
@@ -229,6 +272,10 @@ inline Status SessionReader::take(const Frame& frame) {
       if (frame.header.type == MessageType::kOffer) return take_offer(frame);
       return Error(ErrorCode::kProtocol, name + " where a session has its OFFER");
     case State::kBlocks:
+      if (frame.header.type == MessageType::kModelData) return take_model_data(frame);
+      if (codebook_ && !codebook_->complete()) {
+        return Error(ErrorCode::kIncomplete, name + " before the session's codebook is whole");
+      }
       if (frame.header.type == MessageType::kBlock) return take_block(frame);
       if (frame.header.type == MessageType::kEnd) return take_end(frame);
       return Error(ErrorCode::kProtocol, name + " where a session has BLOCK or END");
@@ -243,8 +290,26 @@ inline Status SessionReader::take_offer(const Frame& frame) {
   KVFERRY_TRY(check_session_offer(offer));
   layers_ = offer.layers;
   tokens_ = static_cast<std::uint32_t>(offer.tokens.size());
+  if (offer.codebook != 0) {
+    if (offer.codebook_bytes != Codebook::bytes_for(offer.layers, offer.kv_heads, offer.head_dim)) {
+      return Error(ErrorCode::kMismatch, "the session's codebook of " +
+                                             std::to_string(offer.codebook_bytes) +
+                                             " bytes is not of the shape of its cache");
+    }
+    codebook_.emplace(ModelDataKind::kCodebook, offer.codebook, offer.codebook_bytes);
+  }
   state_ = State::kBlocks;
   return handler_.on_offer(offer);
+}
+
+inline Status SessionReader::take_model_data(const Frame& frame) {
+  if (!codebook_ || digest_.blocks() != 0) {
+    return Error(ErrorCode::kProtocol, codebook_ ? "MODEL_DATA behind a block of a session"
+                                                 : "MODEL_DATA in a session without a codebook");
+  }
+  KVFERRY_ASSIGN(const ModelData data, parse_model_data(frame.payload));
+  KVFERRY_TRY(codebook_->add(data));
+  return codebook_->complete() ? handler_.on_codebook(codebook_->take()) : Status();
 }
 
 inline Status SessionReader::take_block(const Frame& frame) {
@@ -295,7 +360,15 @@ inline Status SessionImport::on_offer(const Offer& offer) {
   plan.tokens = offer.tokens;
   KVFERRY_TRY(sink->begin(plan));
   sink_ = sink;
+  offer_ = offer;
+  offer_.tokens.clear();
   decoder_.emplace(geometry);
+  return {};
+}
+
+inline Status SessionImport::on_codebook(Bytes bytes) {
+  KVFERRY_ASSIGN(auto codebook, open_codebook(bytes, offer_, sink_->geometry()));
+  decoder_.emplace(sink_->geometry(), std::move(codebook));
   return {};
 }
 
