@@ -280,8 +280,8 @@ struct VectorRowLoops {
     constexpr std::size_t kColumns = 2 * kFloats;
     const std::size_t whole_rows = shape.rows - shape.rows % kRows;
     const std::size_t whole_columns = shape.columns - shape.columns % kColumns;
-    for (std::size_t r = 0; r < whole_rows; r += kRows) {
-      for (std::size_t c = 0; c < whole_columns; c += kColumns) {
+    for (std::size_t c = 0; c < whole_columns; c += kColumns) {
+      for (std::size_t r = 0; r < whole_rows; r += kRows) {
         Floats sums[kRows][2];
         for (auto& sum : sums) sum[0] = sum[1] = V::set(0.0f);
         const float* factors = x + r * shape.inner;
