@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "row_kernels.hpp"
+
 namespace kvferry {
 namespace {
 
@@ -10,6 +12,16 @@ namespace {
 constexpr std::uint32_t kOwnTokens = 16384;
 // No sum of a map's products overflows.
 constexpr float kMaxRow = 65504.0f;
+
+void load(const Half* halves, std::size_t count, float* floats) {
+  row_kernels().load(ElementType::kF16, reinterpret_cast<const std::uint8_t*>(halves), count,
+                     floats);
+}
+void load(const std::vector<BFloat16>& values, std::vector<float>& floats) {
+  floats.resize(values.size());
+  row_kernels().load(ElementType::kBF16, reinterpret_cast<const std::uint8_t*>(values.data()),
+                     values.size(), floats.data());
+}
 
 }  // namespace
 
@@ -46,30 +58,33 @@ void LayerPrediction::predict(const KvRange& range) {
     const std::vector<Half>& rows = *input_rows_[p];
     const CodebookPlane& of =
         codebook_->layers()[input_planes_[p].layer].plane(input_planes_[p].plane);
+    load(of.means, means_);
     for (std::size_t t = 0; t < tokens; ++t) {
       float* to = inputs_.data() + t * inner + p * width;
-      for (std::size_t c = 0; c < width; ++c)
-        to[c] = to_float(rows[t * width + c]) - to_float(of.means[c]);
+      load(rows.data() + t * width, width, to);
+      for (std::size_t c = 0; c < width; ++c) to[c] -= means_[c];
     }
   }
   for (std::size_t t = 0; t < tokens; ++t) inputs_[t * inner + inner - 1] = 1.0f;
   map_.resize(plane.map.size());
-  std::transform(plane.map.begin(), plane.map.end(), map_.begin(),
-                 [](Half h) { return to_float(h); });
+  load(plane.map.data(), plane.map.size(), map_.data());
   predicted_.resize(tokens * width);
   product_({tokens, inner, width}, inputs_.data(), map_.data(), predicted_.data());
-  for (std::size_t t = 0; t < tokens; ++t) {
-    for (std::size_t c = 0; c < width; ++c) predicted_[t * width + c] += to_float(own.means[c]);
-  }
+  load(own.means, means_);
+  for (std::size_t t = 0; t < tokens; ++t)
+    row_kernels().add(means_.data(), width, predicted_.data() + t * width);
 
   to_coded_.resize(width * width);
   from_coded_.resize(width * width);
   for (std::size_t c = 0; c < width; ++c) {
     const std::int32_t step = own.step + own.weights[c];
+    const float over_step = exp2_eighths(-step);
+    const float times_step = exp2_eighths(step);
+    float* components = to_coded_.data() + c * width;
+    load(plane.basis.data() + c * width, width, components);
     for (std::size_t k = 0; k < width; ++k) {
-      const float component = to_float(plane.basis[c * width + k]);
-      to_coded_[c * width + k] = component * exp2_eighths(-step);
-      from_coded_[k * width + c] = component * exp2_eighths(step);
+      from_coded_[k * width + c] = components[k] * times_step;
+      components[k] *= over_step;
     }
   }
   coded_.step = 0;
@@ -99,8 +114,8 @@ void LayerPrediction::to_rows(std::size_t first, std::size_t count, float* rows)
 
 void LayerPrediction::remember(const KvRange& range, const float* rows) {
   std::vector<Half> kept(range.tokens() * channels());
-  for (std::size_t i = 0; i < kept.size(); ++i)
-    kept[i] = to_half(std::max(-kMaxRow, std::min(kMaxRow, rows[i])));
+  row_kernels().store(ElementType::kF16, rows, kept.size(),
+                      reinterpret_cast<std::uint8_t*>(kept.data()));
   decoded_->add(range, std::make_shared<const std::vector<Half>>(std::move(kept)));
 }
 

@@ -61,6 +61,7 @@ class LayerPrediction {
   std::vector<float> to_coded_;    // [channels, channels]: the basis over the steps
   std::vector<float> from_coded_;  // [channels, channels]: its inverse
   std::vector<float> inputs_;
+  std::vector<float> means_;  // [channels]
   std::vector<float> map_;
   std::vector<float> product_rows_;
 };

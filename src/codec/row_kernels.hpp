@@ -50,14 +50,18 @@ struct RowKernels {
   std::size_t (*count_magnitudes)(const std::int16_t* values, std::size_t count,
                                   std::uint32_t* counts);
 
+  // The sum of counts[v] * costs[v], modulo 2^32. `count` is a multiple of 16.
+  std::uint32_t (*sum_of_costs)(const std::uint32_t* counts, const std::uint32_t* costs,
+                                std::size_t count);
+
   // The symbol of each value v: ((v + 2^raw_bits / 2) >> raw_bits) + most. Stops before a value
-  // whose symbol is below 0 or above 2 most, and may stop up to 31 values before it; returns how
+  // whose symbol is below 0 or above 2 most, and may stop up to 63 values before it; returns how
   // many are done. Values are within 15 bits and the sign where raw_bits > 0.
   std::size_t (*symbols_of_values)(const std::int16_t* values, std::size_t count,
                                    std::uint32_t raw_bits, std::int32_t most,
                                    std::uint8_t* symbols);
   // Likewise of each pair (a, b): (a + most) * (2 most + 1) + b + most. Stops before a pair with
-  // |a| or |b| above `most` or |a| + |b| above `most_sum`.
+  // |a| or |b| above `most` or |a| + |b| above `most_sum`, or up to 31 pairs before it.
   std::size_t (*symbols_of_pairs)(const std::int16_t* values, std::size_t pairs, std::int32_t most,
                                   std::int32_t most_sum, std::uint8_t* symbols);
 
@@ -84,5 +88,7 @@ std::vector<const RowKernels*> available_row_kernels();
 // Of the build; null without the instructions.
 const RowKernels* portable_row_kernels();
 const RowKernels* avx2_row_kernels();
+const RowKernels* avx512_row_kernels();
+const RowKernels* neon_row_kernels();
 
 }  // namespace kvferry

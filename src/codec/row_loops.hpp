@@ -62,12 +62,13 @@ void store(ElementType type, const float* floats, std::size_t count, std::uint8_
   }
 }
 
-// The layout and the direction are known when compiling, so that the loop over pairs vectorises.
+// From pair `first` on. The layout and the direction are known when compiling, so that the loop
+// over pairs vectorises.
 template <bool kSplit, bool kInverse>
-void rotate_heads(const RowRotation& r, float* row) {
+void rotate_heads(std::size_t first, const RowRotation& r, float* row) {
   const std::size_t pairs = r.pairs;
   for (std::size_t h = 0; h < r.heads; ++h, row += r.head_dim) {
-    for (std::size_t i = 0; i < pairs; ++i) {
+    for (std::size_t i = first; i < pairs; ++i) {
       float& a = kSplit ? row[i] : row[2 * i];
       float& b = kSplit ? row[i + pairs] : row[2 * i + 1];
       const float s = kInverse ? -r.sin[i] : r.sin[i];
@@ -79,11 +80,11 @@ void rotate_heads(const RowRotation& r, float* row) {
   }
 }
 
-void rotate(const RowRotation& r, bool inverse, float* row) {
+void rotate_from(std::size_t first, const RowRotation& r, bool inverse, float* row) {
   if (r.layout == RopeLayout::kSplitHalves) {
-    inverse ? rotate_heads<true, true>(r, row) : rotate_heads<true, false>(r, row);
+    inverse ? rotate_heads<true, true>(first, r, row) : rotate_heads<true, false>(first, r, row);
   } else {
-    inverse ? rotate_heads<false, true>(r, row) : rotate_heads<false, false>(r, row);
+    inverse ? rotate_heads<false, true>(first, r, row) : rotate_heads<false, false>(first, r, row);
   }
 }
 

@@ -1,18 +1,31 @@
 #include "table_choice.hpp"
 
 #include <algorithm>
+#include <vector>
 
 namespace kvferry {
 namespace {
 
 constexpr std::uint32_t kLevels = kIds / 2;
 
-// The sum of counts * costs cannot overflow: at most kMaxRowValues values of below 2^14 each.
-std::uint32_t bits_of_counts(const std::uint32_t* counts, std::size_t end,
-                             const std::uint32_t* cost) {
-  std::uint32_t bits = 0;
-  for (std::size_t v = 0; v < end; ++v) bits += counts[v] * cost[v];
-  return bits;
+// costs[id][v]: what magnitude v takes, in 1/256 bit, without the raw bits of the id. The last one
+// stands for all magnitudes that were not told apart.
+using Costs = std::array<std::uint32_t, kMagnitudes>;
+
+const Costs* magnitude_costs() {
+  static const std::vector<Costs> costs = [] {
+    std::vector<Costs> made(kIds);
+    for (std::uint32_t id = 0; id < kIds; ++id) {
+      const IdMeaning meaning = meaning_of(id);
+      const std::uint32_t half = (1u << meaning.raw_bits) / 2;
+      for (std::uint32_t v = 0; v < kMagnitudes; ++v) {
+        const std::size_t kept = v + 1 == kMagnitudes ? kCosts : (v + half) >> meaning.raw_bits;
+        made[id][v] = tans_tables()[meaning.table].cost[std::min(kept, kCosts - 1)];
+      }
+    }
+    return made;
+  }();
+  return costs.data();
 }
 
 }  // namespace
@@ -31,39 +44,18 @@ void ValueCounts::add(const std::int16_t* values, std::size_t count, std::uint32
   const std::size_t end = row_kernels().count_magnitudes(values, count, run.counts.data());
   run.values += static_cast<std::uint32_t>(count);
   run.end = std::max(run.end, static_cast<std::uint32_t>(end));
-  run.raw_bits = 0;
 }
 
-std::uint64_t ValueCounts::bits_of_run(Run& run, std::uint32_t id) {
-  const IdMeaning meaning = meaning_of(id);
-  const TansTable& table = tans_tables()[meaning.table];
-  const std::uint32_t escape = table.cost[kCosts - 1];
-  if (meaning.raw_bits == 0) {
-    const std::size_t end = std::min<std::size_t>(run.end, kCosts);
-    std::uint32_t bits = bits_of_counts(run.counts.data(), end, table.cost.data());
-    for (std::size_t v = end; v < run.end; ++v) bits += run.counts[v] * escape;
-    return bits;
-  }
-  // Neighbours in the search have the same raw bits.
-  if (meaning.raw_bits != run.raw_bits) {
-    run.raw_bits = meaning.raw_bits;
-    run.kept.fill(0);
-    const std::uint32_t half = (1u << run.raw_bits) / 2;
-    for (std::uint32_t v = 0; v < run.end; ++v) {
-      // The last one holds all magnitudes that were not told apart.
-      const std::size_t kept = v + 1 == kMagnitudes ? kCosts : (v + half) >> run.raw_bits;
-      run.kept[std::min(kept, kCosts - 1)] += run.counts[v];
-    }
-  }
-  return bits_of_counts(run.kept.data(), kCosts, table.cost.data()) +
-         std::uint64_t{run.values} * meaning.raw_bits * 256;
-}
-
-std::uint64_t ValueCounts::bits_of(std::uint32_t id) {
+std::uint64_t ValueCounts::bits_of(std::uint32_t id) const {
   std::uint64_t bits = 0;
   for (std::uint32_t token_class = 0; token_class < runs_.size(); ++token_class) {
-    if (runs_[token_class].values == 0) continue;
-    bits += bits_of_run(runs_[token_class], id_of_class(id, token_class));
+    const Run& run = runs_[token_class];
+    if (run.values == 0) continue;
+    const std::uint32_t class_id = id_of_class(id, token_class);
+    // Cannot overflow: at most kMaxRowValues values of below 2^14 each.
+    bits += row_kernels().sum_of_costs(run.counts.data(), magnitude_costs()[class_id].data(),
+                                       (run.end + 15) / 16 * 16);
+    bits += std::uint64_t{run.values} * meaning_of(class_id).raw_bits * 256;
   }
   return bits;
 }

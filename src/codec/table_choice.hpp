@@ -21,7 +21,7 @@ class ValueCounts {
   // The cheapest id: a search from the one that the mean magnitude suggests, as bits fall to one
   // minimum. `bits` is what it takes, in 1/256.
   std::uint8_t best_id(std::uint64_t& bits);
-  std::uint64_t bits_of(std::uint32_t id);
+  std::uint64_t bits_of(std::uint32_t id) const;
 
  private:
   using Counts = std::array<std::uint32_t, kMagnitudes>;
@@ -30,12 +30,8 @@ class ValueCounts {
     Counts counts{};
     std::uint32_t values = 0;
     std::uint32_t end = 0;  // above the largest magnitude there is
-    // Of what is left of a magnitude above `raw_bits` bits, where that is not 0.
-    std::array<std::uint32_t, kCosts> kept{};
-    std::uint32_t raw_bits = 0;
   };
   std::uint32_t typical_level() const;
-  static std::uint64_t bits_of_run(Run& run, std::uint32_t id);
 
   std::array<Run, kMaxTokenClass + 1> runs_;
 };

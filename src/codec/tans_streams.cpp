@@ -18,6 +18,15 @@ std::uint64_t load(const std::uint8_t* at) {
   return bits;
 }
 
+// Compilers keep a loop of so large a body, and count it.
+template <std::size_t kTimes, typename Step>
+__attribute__((always_inline)) inline void repeat(const Step& step) {
+  if constexpr (kTimes != 0) {
+    step();
+    repeat<kTimes - 1>(step);
+  }
+}
+
 }  // namespace
 
 void TansWriter::start(std::size_t lanes, std::size_t symbols, std::size_t segments) {
@@ -64,19 +73,25 @@ void TansWriter::write_segment(const TansTable& table, const std::uint8_t* symbo
   std::size_t left = share;
   if (lane_count_ == kLanes) {
     Lane a = lanes_[0], b = lanes_[1], c = lanes_[2], d = lanes_[3];
-    while (left > 0) {
-      for (std::size_t n = left < kGroup ? left : kGroup; n > 0; --n) {
-        --left;
-        put(a, first[0][left]);
-        put(b, first[1][left]);
-        put(c, first[2][left]);
-        put(d, first[3][left]);
-      }
+    const auto put_each = [&]() __attribute__((always_inline)) {
+      --left;
+      put(a, first[0][left]);
+      put(b, first[1][left]);
+      put(c, first[2][left]);
+      put(d, first[3][left]);
+    };
+    const auto flush_each = [&] {
       flush(a);
       flush(b);
       flush(c);
       flush(d);
+    };
+    while (left >= kGroup) {
+      repeat<kGroup>(put_each);
+      flush_each();
     }
+    while (left > 0) put_each();
+    flush_each();
     lanes_ = {a, b, c, d};
   } else {
     while (left > 0) {
@@ -139,8 +154,8 @@ bool TansReader::start(Span<const Bytes> streams) {
 
 // Lane i reads `count` symbols to out[i].
 template <bool kPaired, std::size_t kCount>
-inline void TansReader::read_symbols(const std::uint32_t* decode, Lane* lanes,
-                                     std::int8_t* const* out, std::size_t count) {
+void TansReader::read_symbols(const std::uint32_t* decode, Lane* lanes, std::int8_t* const* out,
+                              std::size_t count) {
   Lane lane[kCount];
   std::int8_t* to[kCount];
   for (std::size_t i = 0; i < kCount; ++i) {

@@ -81,9 +81,10 @@ class TansReader {
   };
   static void refill(Lane& lane);
   static std::uint32_t take(Lane& lane, std::uint32_t bits);
+  // Out of line: inlined into one function, its loops are short of registers.
   template <bool kPaired, std::size_t kCount>
-  static void read_symbols(const std::uint32_t* decode, Lane* lanes, std::int8_t* const* out,
-                           std::size_t count);
+  __attribute__((noinline)) static void read_symbols(const std::uint32_t* decode, Lane* lanes,
+                                                     std::int8_t* const* out, std::size_t count);
 
   std::size_t lane_count_ = 0;
   std::array<Lane, kLanes> lanes_;

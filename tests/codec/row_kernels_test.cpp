@@ -150,6 +150,14 @@ TEST_CASE("row kernels agree on symbols, counts and bits") {
         CHECK(k->count_magnitudes(values.data(), n, b.data()) == end);
         CHECK(a == b);
         CHECK(a[end - 1] > 3);
+        // With costs of all 32 bits, as sums wrap everywhere alike.
+        std::vector<std::uint32_t> costs(kMagnitudes);
+        for (std::size_t v = 0; v < kMagnitudes; ++v)
+          costs[v] = static_cast<std::uint32_t>(v * 0x9e3779b9u);
+        for (std::size_t count = 0; count <= kMagnitudes; count += 16) {
+          REQUIRE(k->sum_of_costs(a.data(), costs.data(), count) ==
+                  portable.sum_of_costs(a.data(), costs.data(), count));
+        }
 
         for (std::uint32_t raw_bits = 0; raw_bits <= 6; ++raw_bits) {
           const std::int32_t most = 39;
@@ -157,7 +165,7 @@ TEST_CASE("row kernels agree on symbols, counts and bits") {
           const auto first = portable.symbols_of_values(values.data(), n, raw_bits, most, s.data());
           const auto also = k->symbols_of_values(values.data(), n, raw_bits, most, t.data());
           CHECK(also <= first);
-          CHECK(first < also + 32);
+          CHECK(first < also + 64);
           for (std::size_t i = 0; i < also; ++i) REQUIRE(s[i] == t[i]);
 
           const std::size_t plane = (n + 7) / 8;
@@ -182,7 +190,7 @@ TEST_CASE("row kernels agree on symbols, counts and bits") {
                 portable.symbols_of_pairs(values.data(), n / 2, most, most_sum, s.data());
             const auto also = k->symbols_of_pairs(values.data(), n / 2, most, most_sum, t.data());
             CHECK(also <= first);
-            CHECK(first < also + 16);
+            CHECK(first < also + 32);
             for (std::size_t i = 0; i < also; ++i) REQUIRE(s[i] == t[i]);
           }
         }
