@@ -2,8 +2,8 @@
 // everything included, beside zstd and LZ4 on the same rows.
 //
 // Every round measures every coder once, encoding and decoding the whole cache on one thread and on
-// several, so that what else the machine does meets all of them. KVFERRY_ISA chooses the
-// instruction set.
+// several, so that what else the machine does meets all of them. KVFERRY_ISA, portable or avx2,
+// chooses other loops than the best ones; the model's run obeys it as well.
 #include <algorithm>
 #include <cstdio>
 #include <string>

@@ -54,6 +54,16 @@ void runs_to_tile(const std::int16_t* values, const std::size_t* begins, std::si
                   std::size_t channels, std::int16_t* tile) {
   runs_to_tile_from(0, values, begins, tokens, channels, tile);
 }
+// What is above every magnitude, at most kMagnitudes.
+std::size_t end_of_magnitudes(const std::int16_t* values, std::size_t count) {
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t v = values[i] < 0 ? -values[i] : values[i];
+    largest = v > largest ? v : largest;
+  }
+  const auto end = static_cast<std::size_t>(largest) + 1;
+  return end < kMagnitudes ? end : kMagnitudes;
+}
 std::size_t count_magnitudes(const std::int16_t* values, std::size_t count, std::uint32_t* counts) {
   const std::size_t end = end_of_magnitudes(values, count);
   count_below(values, count, end, counts);

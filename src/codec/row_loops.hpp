@@ -159,17 +159,6 @@ void count_below(const std::int16_t* values, std::size_t count, std::size_t end,
   for (; i < count; ++i) ++counts[magnitude(i)];
 }
 
-// What is above every magnitude, at most kMagnitudes.
-std::size_t end_of_magnitudes(const std::int16_t* values, std::size_t count) {
-  std::int32_t largest = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t v = values[i] < 0 ? -values[i] : values[i];
-    largest = v > largest ? v : largest;
-  }
-  const auto end = static_cast<std::size_t>(largest) + 1;
-  return end < kMagnitudes ? end : kMagnitudes;
-}
-
 std::size_t symbols_of_values(const std::int16_t* values, std::size_t count, std::uint32_t raw_bits,
                               std::int32_t most, std::uint8_t* symbols) {
   const std::int32_t half = (1 << raw_bits) / 2;

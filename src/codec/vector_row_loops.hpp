@@ -152,36 +152,34 @@ struct VectorRowLoops {
     runs_to_tile_from(c, values, begins, tokens, channels, tile);
   }
 
-  static std::size_t end_of_magnitudes_in(const std::int16_t* values, std::size_t count) {
-    Shorts largest = V::zero_shorts();
-    std::size_t i = 0;
-    for (; i + kShorts <= count; i += kShorts)
-      largest = V::larger(largest, V::magnitude(V::load(values + i)));
-    const std::size_t end = V::largest(largest) + std::size_t{1};
-    const std::size_t rest = end_of_magnitudes(values + i, count - i);
-    const std::size_t all = end > rest ? end : rest;
-    return all < kMagnitudes ? all : kMagnitudes;
-  }
-
   static std::size_t count_magnitudes(const std::int16_t* values, std::size_t count,
                                       std::uint32_t* counts) {
+    const std::size_t whole = count / kShorts * kShorts;
+    // The last values, and zeros.
+    std::int16_t rest[kShorts] = {};
+    for (std::size_t i = whole; i < count; ++i) rest[i - whole] = values[i];
+    Shorts largest = V::magnitude(V::load(rest));
+    for (std::size_t i = 0; i < whole; i += kShorts)
+      largest = V::larger(largest, V::magnitude(V::load(values + i)));
+    std::size_t end = V::largest(largest) + std::size_t{1};
+    if (end > kMagnitudes) end = kMagnitudes;
     // Coarse steps leave few magnitudes: then each is compared with, which takes no table.
     constexpr std::size_t kFew = 8;
-    const std::size_t end = end_of_magnitudes_in(values, count);
     if (end > kFew || count >= 4096) {
       count_below(values, count, end, counts);
       return end;
     }
-    const std::size_t whole = count / kShorts * kShorts;
     Shorts found[kFew];
     for (Shorts& f : found) f = V::zero_shorts();
-    for (std::size_t i = 0; i < whole; i += kShorts) {
-      const Shorts magnitude = V::magnitude(V::load(values + i));
+    const auto compare = [&found](Shorts v) {
+      const Shorts magnitude = V::magnitude(v);
       for (std::size_t m = 0; m < kFew; ++m)
         found[m] = V::add_where_equal(found[m], magnitude, static_cast<std::int16_t>(m));
-    }
-    for (std::size_t m = 0; m < kFew; ++m) counts[m] += V::sum(found[m]);
-    count_below(values + whole, count - whole, end, counts);
+    };
+    for (std::size_t i = 0; i < whole; i += kShorts) compare(V::load(values + i));
+    compare(V::load(rest));
+    for (std::size_t m = 0; m < end; ++m) counts[m] += V::sum(found[m]);
+    counts[0] -= static_cast<std::uint32_t>(whole + kShorts - count);
     return end;
   }
 

@@ -4,6 +4,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "kvferry/cache/strided.hpp"
+
 #include "quantised_rows.hpp"
 
 using namespace kvferry;
@@ -99,5 +101,50 @@ TEST_CASE("at any position K is the block's own K turned there, within an F16 ul
         CHECK(worst > 0.1);
       }
     }
+  }
+}
+
+TEST_CASE("a cache goes from one order of the axes and type to another") {
+  constexpr std::uint32_t kTokens = 33;
+  const KvGeometry from = codec_geometry(ElementType::kF32, 64);
+  const KvGeometry to = codec_geometry(ElementType::kF16, 64);
+  const std::ptrdiff_t heads = from.kv_heads;
+  const std::ptrdiff_t values = from.head_dim;
+  // [layers, plane, heads, values, tokens], and [tokens, layers, plane, heads, values].
+  std::vector<float> source_memory(std::size_t{2} * from.layers * from.row_values() * kTokens);
+  for (std::size_t i = 0; i < source_memory.size(); ++i)
+    source_memory[i] = static_cast<float>(i % 4001) / 16.0f - 100.0f;
+  std::vector<std::uint16_t> sink_memory(source_memory.size());
+  const std::ptrdiff_t plane = heads * values * kTokens * 4;
+  const StridedSource source(StridedMemory::contiguous(
+      from, kTokens, reinterpret_cast<std::uint8_t*>(source_memory.data()), 2 * plane, plane,
+      {4, values * kTokens * 4, kTokens * 4}));
+  const std::ptrdiff_t row = heads * values * 2;
+  StridedSink sink(
+      StridedMemory::contiguous(to, kTokens, reinterpret_cast<std::uint8_t*>(sink_memory.data()),
+                                2 * row, row, {2 * to.layers * row, values * 2, 2}),
+      [](const KvImportPlan& plan) {
+        return Result<KvCommit>(KvCommit{1, plan.end});
+      });
+  KvImportPlan plan;
+  plan.end = kTokens;
+  plan.tokens.resize(kTokens);
+  REQUIRE(sink.begin(plan).ok());
+  BlockEncoder encoder(from);
+  BlockDecoder decoder(to);
+  for (std::uint32_t layer = 0; layer < from.layers; ++layer) {
+    for (const Plane p : {Plane::kKey, Plane::kValue}) {
+      const KvRange range{layer, p, 0, kTokens};
+      std::vector<std::uint8_t> rows(kTokens * from.row_bytes());
+      REQUIRE(source.read(range, rows).ok());
+      const auto block = encode(encoder, from, {Profile::kLossless, range}, rows).value();
+      REQUIRE(sink.write(range, decode(decoder, to, {range, 0}, block).value()).ok());
+    }
+  }
+  REQUIRE(sink.commit().ok());
+  const std::size_t channels = std::size_t{2} * from.layers * from.row_values();
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (std::size_t t = 0; t < kTokens; ++t)
+      REQUIRE(sink_memory[t * channels + c] == to_half(source_memory[c * kTokens + t]).bits);
   }
 }
