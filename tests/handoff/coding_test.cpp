@@ -1,5 +1,6 @@
 // Codebooks, predictors and token classes in a hand-off: used where both ends have them.
 #include <algorithm>
+#include <atomic>
 
 #include "sessions.hpp"
 #include "tests/codec/test_predictor.hpp"
@@ -14,6 +15,7 @@ constexpr std::uint32_t kTokens = 300;
 struct Coding {
   std::shared_ptr<const Codebook> codebook;
   std::shared_ptr<const Predictor> predictor;
+  MatrixProduct product = ordered_product;
 };
 
 struct HandedOver {
@@ -33,11 +35,13 @@ HandedOver hand_over(const Coding& sender, const Coding& receiver, int token_cla
   receive.decode_threads = 3;
   receive.codebook = receiver.codebook;
   receive.predictor = receiver.predictor;
+  receive.product = receiver.product;
   Receiving receiving(link.receiver, handler, receive);
   SendOptions send;
   send.encode_threads = 3;
   send.codebook = sender.codebook;
   send.predictor = sender.predictor;
+  send.product = sender.product;
   wire::Offer offer = make_offer(geometry, kTokens);
   offer.profile = static_cast<std::uint8_t>(Profile::kLow);
   auto session = SendSession::start(link.sender, source, offer, send).value();
@@ -94,6 +98,25 @@ TEST_CASE("codebook and predictor are used where both ends have the same, and on
   CHECK(hand_over(with, other).report.payload_bytes == plain.report.payload_bytes);
   CHECK(hand_over(all, with).report.payload_bytes == coded.report.payload_bytes);
   CHECK(hand_over(with, all).report.payload_bytes == coded.report.payload_bytes);
+}
+
+TEST_CASE("both ends compute prediction where they are told to") {
+  const KvGeometry geometry = handoff_geometry();
+  std::atomic<int> sent{0}, received{0};
+  const auto counted = [](std::atomic<int>& count) {
+    return [&count](const ProductShape& shape, const float* x, const float* m, float* out) {
+      ++count;
+      ordered_product(shape, x, m, out);
+    };
+  };
+  Coding sender{test_codebook(geometry, 1), nullptr};
+  sender.predictor = test_predictor(geometry, *sender.codebook, 1, 1);
+  Coding receiver = sender;
+  sender.product = counted(sent);
+  receiver.product = counted(received);
+  hand_over(sender, receiver);
+  CHECK(sent > 0);
+  CHECK(received > 0);
 }
 
 TEST_CASE("token classes travel with what is published") {

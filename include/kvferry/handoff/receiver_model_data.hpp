@@ -26,6 +26,8 @@ struct ReceiverModelDataOptions {
   // what stands above is used, and nothing is asked for.
   std::shared_ptr<ModelDataStore> store;
   std::uint64_t max_predictor_bytes = 64u << 20;  // a larger one is not asked for
+  // Where prediction is computed; called from all decoding threads.
+  MatrixProduct product = ordered_product;
 };
 
 // One MODEL_DATA after the other on the connection of a hand-off that is over. Not thread-safe.
@@ -82,7 +84,7 @@ class ReceiverModelData {
   // With the rows that its decoders share.
   PredictionOptions prediction() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return {predictor_, ordered_product, decoded_};
+    return {predictor_, options_.product, decoded_};
   }
   // For a predictor that was asked for and did not come.
   std::shared_ptr<PredictorFetch> fetch(const wire::Offer& offer, const KvGeometry& geometry) {

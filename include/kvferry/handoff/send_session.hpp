@@ -44,6 +44,8 @@ struct SendOptions {
   // Send it ahead of the blocks instead, which then wait for it: for a long prompt, whose blocks
   // shrink by more than the predictor takes.
   bool predictor_ahead = false;
+  // Where prediction is computed; called from all encoding threads.
+  MatrixProduct product = ordered_product;
 };
 
 // Owns the connection from start() until it is destroyed. Everything here may be called from any
@@ -127,6 +129,7 @@ class SendSession {
   const std::uint8_t profile_;
   const std::shared_ptr<const Codebook> codebook_;
   const std::shared_ptr<const Predictor> predictor_;
+  const MatrixProduct product_;
   const std::uint32_t tokens_;
   const SenderOptions options_;
   const TimePoint started_ = Deadline::Clock::now();
@@ -191,6 +194,7 @@ inline SendSession::SendSession(Connection& connection, const KvSource& source,
       profile_(profile),
       codebook_(send_options.codebook),
       predictor_(send_options.predictor),
+      product_(send_options.product),
       tokens_(tokens),
       options_(options),
       sent_before_(connection.bytes_sent()),
@@ -302,7 +306,7 @@ inline PredictionOptions SendSession::prediction() {
     decoded_ =
         std::make_shared<DecodedRows>(*predictor_, DecodedRows::bytes_for(*predictor_, tokens_));
   }
-  return {predictor_, ordered_product, decoded_};
+  return {predictor_, product_, decoded_};
 }
 
 inline void SendSession::cancel(const Error& reason) {
