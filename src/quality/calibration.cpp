@@ -22,7 +22,8 @@ constexpr std::uint32_t kLeastTokens = 257;
 
 // Planes are measured at the steps of this profile, near those that they will have.
 constexpr Profile kMeasuredProfile = Profile::kLow;
-// What all planes together add at that profile, in nats a token.
+// What all planes together add at that profile without token classes, in nats a token: with them it
+// would depend on how many of a context's queries are looked at.
 constexpr double kMeasuredDivergence = 0.0065;
 
 // path::Reference, with a look at the queries.
@@ -130,7 +131,7 @@ class Calibration {
     std::vector<DivergenceMeter> meters(planes);
     for (const EvaluationContext& context : contexts_.contexts) {
       KVFERRY_TRY(scorer_.load(context));
-      KVFERRY_ASSIGN(const ContextCache coded, recode());
+      KVFERRY_ASSIGN(const ContextCache coded, recode(true));
       ContextCache copy = scorer_.cache();
       for (std::size_t p = 0; p < planes; ++p) {
         const auto at = static_cast<std::ptrdiff_t>(p * copy.plane_values());
@@ -150,7 +151,7 @@ class Calibration {
     DivergenceMeter together;
     for (const EvaluationContext& context : contexts_.contexts) {
       KVFERRY_TRY(scorer_.load(context));
-      KVFERRY_ASSIGN(const ContextCache coded, recode());
+      KVFERRY_ASSIGN(const ContextCache coded, recode(false));
       KVFERRY_TRY(scorer_.score(coded, 0, threads_, together));
       progress();
     }
@@ -166,8 +167,9 @@ class Calibration {
   }
 
   // The loaded context's cache after coding with the codebook as it is now.
-  Result<ContextCache> recode() {
+  Result<ContextCache> recode(bool token_classes) {
     ProfileCodecOptions options;
+    options.token_classes = token_classes;
     options.profile = kMeasuredProfile;
     KVFERRY_ASSIGN(options.codebook, codebook());
     KVFERRY_ASSIGN(const std::unique_ptr<CacheCodec> codec, profile_codec(options));
