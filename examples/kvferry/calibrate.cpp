@@ -1,8 +1,11 @@
 // kvferry calibrate: makes the codebook that the lossy profiles use with a model.
 #include <iostream>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "kvferry/core/atomic_file.hpp"
 #include "kvferry/engine/model_file.hpp"
 #include "kvferry/quality/calibration.hpp"
 #include "kvferry/quality/contexts.hpp"
@@ -25,7 +28,32 @@ struct Options {
   std::size_t threads = 0;
 };
 
+// Files of which the last appear once all of them are whole.
+Status save_all(const std::vector<std::pair<std::string, Bytes>>& contents) {
+  std::vector<AtomicFile> files;
+  for (const auto& content : contents) {
+    KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(content.first, FileAccess::kCommon));
+    KVFERRY_TRY(file.write(content.second));
+    files.push_back(std::move(file));
+  }
+  for (AtomicFile& file : files) KVFERRY_TRY(file.commit());
+  for (const auto& content : contents)
+    std::cout << content.first << ": " << content.second.size() << " bytes\n";
+  return {};
+}
+
 Status run(const Options& options) {
+  const std::string predictor_file = Predictor::path_beside(options.out);
+  KVFERRY_TRY(check_output(options.out, {options.model, options.text}));
+  if (options.predict) {
+    if (predictor_file == options.out) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "--out " + options.out +
+                       " is the name that the predictor has; choose another, "
+                       "as model.kvfc");
+    }
+    KVFERRY_TRY(check_output(predictor_file, {options.model, options.text}));
+  }
   KVFERRY_ASSIGN(const ModelFile file, ModelFile::open(options.model));
   KVFERRY_ASSIGN(Vocabulary vocabulary, vocabulary_from(file.gguf()));
   KVFERRY_ASSIGN(const Tokenizer tokenizer, Tokenizer::create(std::move(vocabulary)));
@@ -43,9 +71,7 @@ Status run(const Options& options) {
   KVFERRY_ASSIGN(const std::shared_ptr<const Codebook> codebook,
                  calibrate(file, tokenizer, text, calibration));
   progress.end();
-  KVFERRY_TRY(codebook->save(options.out));
-  std::cout << options.out << ": " << codebook->bytes().size() << " bytes\n";
-  if (!options.predict) return {};
+  if (!options.predict) return save_all({{options.out, codebook->bytes()}});
 
   PredictorOptions training;
   training.depth = options.depth;
@@ -58,10 +84,7 @@ Status run(const Options& options) {
   KVFERRY_ASSIGN(const std::shared_ptr<const Predictor> predictor,
                  train_predictor(file, tokenizer, text, codebook, training));
   training_progress.end();
-  const std::string path = Predictor::path_beside(options.out);
-  KVFERRY_TRY(predictor->save(path));
-  std::cout << path << ": " << predictor->bytes().size() << " bytes\n";
-  return {};
+  return save_all({{options.out, codebook->bytes()}, {predictor_file, predictor->bytes()}});
 }
 
 }  // namespace

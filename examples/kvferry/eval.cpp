@@ -147,6 +147,8 @@ nlohmann::json to_json(const Evaluation& evaluation) {
 }
 
 Status run(const Options& options) {
+  KVFERRY_TRY(check_output(
+      options.plot, {options.model, options.codebook, Predictor::path_beside(options.codebook)}));
   KVFERRY_ASSIGN(const ModelFile file, ModelFile::open(options.model));
   KVFERRY_ASSIGN(Vocabulary vocabulary, vocabulary_from(file.gguf()));
   KVFERRY_ASSIGN(const Tokenizer tokenizer, Tokenizer::create(std::move(vocabulary)));
@@ -176,7 +178,8 @@ Status run(const Options& options) {
   evaluation.cancel = &interrupted();
   Progress progress("evaluating");
   evaluation.on_progress = [&](std::size_t done, std::size_t total) { progress.show(done, total); };
-  KVFERRY_ASSIGN(const Evaluation result, evaluate(*engine, contexts, codecs, evaluation));
+  KVFERRY_ASSIGN(Evaluation result, evaluate(*engine, contexts, codecs, evaluation));
+  result.model = options.model.substr(options.model.rfind('/') + 1);
   progress.end();
 
   if (!options.plot.empty()) {
@@ -185,7 +188,10 @@ Status run(const Options& options) {
     KVFERRY_TRY(plot.commit());
   }
   if (options.json) {
-    std::cout << to_json(result).dump() << '\n';
+    const std::size_t bytes = codebook == nullptr ? 0 : codebook->bytes().size();
+    const nlohmann::json out = {
+        {"model", result.model}, {"codebook_bytes", bytes}, {"sets", to_json(result)}};
+    std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     return {};
   }
   if (codebook == nullptr) {
@@ -219,8 +225,12 @@ void add_eval(CLI::App& app, Command& chosen) {
                       "Folder of .txt files to evaluate on instead of the texts built in");
   for (const Profile profile : {Profile::kHigh, Profile::kMedium, Profile::kLow, Profile::kLowest})
     if (is_available(profile)) options->profiles.emplace_back(name_of(profile));
+  std::vector<std::string> profiles;
+  for (std::uint8_t p = 0; p <= static_cast<std::uint8_t>(Profile::kQ4H); ++p)
+    profiles.emplace_back(name_of(static_cast<Profile>(p)));
   command->add_option("--profiles", options->profiles, "Profiles, separated by commas")
       ->delimiter(',')
+      ->check(CLI::IsMember(profiles))
       ->capture_default_str();
   std::vector<std::string> names;
   for (const auto& baseline : baselines()) names.push_back(baseline->name());

@@ -95,7 +95,8 @@ Status run(const Options& options) {
                            Part{"k.f32", *handed.sequence, Plane::kKey},
                            Part{"v.f32", *handed.sequence, Plane::kValue}}) {
     const std::string path = options.out_dir + "/" + part.name;
-    KVFERRY_TRY(check_output(path, {options.model.file, options.ids_file}));
+    KVFERRY_TRY(check_output(path, {options.model.file, options.ids_file, options.model.codebook,
+                                    Predictor::path_beside(options.model.codebook)}));
     KVFERRY_ASSIGN(AtomicFile file, AtomicFile::create(path, FileAccess::kCommon));
     KVFERRY_TRY(write_plane(part.sequence, part.plane, file));
     files.push_back(std::move(file));

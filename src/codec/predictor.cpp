@@ -106,6 +106,11 @@ std::vector<KvPlane> Predictor::inputs(std::uint32_t layer, Plane plane) const {
   return planes;
 }
 
+std::uint64_t Predictor::bytes_for(std::uint32_t layers, std::uint64_t channels,
+                                   std::uint32_t depth) {
+  return kHeaderBytes + content_bytes(layers, channels, depth) + kHashBytes;
+}
+
 Result<std::shared_ptr<const Predictor>> Predictor::create(
     std::uint64_t model, std::uint64_t codebook, std::uint32_t kv_heads, std::uint32_t head_dim,
     std::uint32_t depth, std::vector<PredictorLayer> layers) {

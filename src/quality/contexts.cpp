@@ -7,12 +7,15 @@ namespace {
 
 constexpr const char* kBreak = "\n\n";
 
-// `count` tokens from text `first` on, in a circle.
+// `count` tokens from token `offset` of text `first` on, in a circle.
 std::vector<TokenId> tokens_from(const std::vector<std::vector<TokenId>>& texts, std::size_t first,
-                                 std::size_t count) {
-  std::vector<TokenId> out;
-  for (std::size_t i = first; out.size() < count; i = (i + 1) % texts.size())
-    out.insert(out.end(), texts[i].begin(), texts[i].end());
+                                 std::size_t offset, std::size_t count) {
+  std::vector<TokenId> out(texts[first].begin() + static_cast<std::ptrdiff_t>(offset),
+                           texts[first].end());
+  for (std::size_t i = first + 1; out.size() < count; ++i) {
+    const std::vector<TokenId>& text = texts[i % texts.size()];
+    out.insert(out.end(), text.begin(), text.end());
+  }
   out.resize(count);
   return out;
 }
@@ -37,7 +40,7 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
 
   EvaluationContexts out;
   const auto add = [&](std::uint32_t contexts, std::uint32_t length, std::uint32_t retrievals,
-                       std::size_t apart, std::uint32_t chunk_tokens) -> Status {
+                       std::uint32_t chunk_tokens) -> Status {
     if (contexts == 0) return Status();
     std::string size = std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
     if (chunk_tokens != 0) size += " in chunks of " + std::to_string(chunk_tokens);
@@ -51,8 +54,10 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
     out.sets.push_back(size);
     if (retrievals != 0) out.sets.push_back("retrieval " + size);
     for (std::uint32_t i = 0; i < contexts; ++i) {
-      const std::size_t text = i * apart % texts.size();
-      std::vector<TokenId> ids = tokens_from(tokens, text, needed);
+      // Evenly apart; where there are fewer texts than contexts, inside of them as well.
+      const std::size_t text = i * texts.size() / contexts;
+      const std::size_t offset = i * texts.size() % contexts * tokens[text].size() / contexts;
+      std::vector<TokenId> ids = tokens_from(tokens, text, offset, needed);
       if (start.size() < length) std::copy(start.begin(), start.end(), ids.begin());
       EvaluationContext context;
       context.name = texts[text].name;
@@ -80,12 +85,10 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
     return Status();
   };
   KVFERRY_TRY(
-      add(plan.short_contexts, plan.short_tokens, plan.retrieval_contexts, 1, plan.chunk_tokens));
-  const std::size_t apart =
-      std::max<std::size_t>(1, texts.size() / std::max(1u, plan.long_contexts));
-  KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, apart, plan.chunk_tokens));
+      add(plan.short_contexts, plan.short_tokens, plan.retrieval_contexts, plan.chunk_tokens));
+  KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, plan.chunk_tokens));
   if (plan.long_chunk_tokens != 0 && plan.long_chunk_tokens != plan.chunk_tokens) {
-    KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, apart, plan.long_chunk_tokens));
+    KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, plan.long_chunk_tokens));
   }
   return out;
 }

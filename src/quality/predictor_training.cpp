@@ -233,6 +233,16 @@ Result<std::shared_ptr<const Predictor>> train_predictor(const ModelFile& file,
   engine_options.threads = static_cast<unsigned>(options.threads);
   engine_options.path = "cpu";
   KVFERRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::load(file, engine_options));
+  const KvGeometry geometry = engine->geometry();
+  const std::uint64_t bytes =
+      Predictor::bytes_for(geometry.layers, geometry.row_values(), options.depth);
+  if (bytes > Predictor::kMaxBytes) {
+    return Error(ErrorCode::kUnsupported, "a predictor of depth " + std::to_string(options.depth) +
+                                              " would take " + std::to_string(bytes >> 20) +
+                                              " MiB for this model, and may take " +
+                                              std::to_string(Predictor::kMaxBytes >> 20) +
+                                              (options.depth > 1 ? "; take a smaller depth" : ""));
+  }
   const std::uint32_t length = std::min(kPieceTokens, engine->config().context_length);
   const std::uint32_t inputs =
       (2 * options.depth + 1) * engine->geometry().kv_heads * engine->geometry().head_dim;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iomanip>
 #include <locale>
+#include <map>
 #include <sstream>
 #include <vector>
 
@@ -88,6 +89,18 @@ std::vector<Point> points_of(const Evaluation& evaluation, std::size_t set) {
   return points;
 }
 
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '<' || c == '&' || static_cast<unsigned char>(c) < 0x20) {
+      out += '_';
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
 // A label at a point, one decimal.
 void put_label(Text& svg, double x, double y, const char* attributes, const std::string& label) {
   svg << "<text x=\"";
@@ -113,16 +126,28 @@ void put_grid(Text& svg, const Axes& axes) {
       << ") rotate(-90)\" text-anchor=\"middle\">mean KL, nats</text>\n";
 }
 
-void put_curve(Text& svg, const Axes& axes, const std::vector<Point>& points) {
-  const char* command = "<path class=\"curve\" d=\"M";
+// What a profile's name says beside the profile: "-flat", "-predicted", "/64".
+std::string variant_of(const std::string& name) {
+  const std::size_t at = name.find_first_of("-/");
+  return at == std::string::npos ? std::string() : name.substr(at);
+}
+
+// A line through the profiles of each variant, and all points.
+void put_points(Text& svg, const Axes& axes, const std::vector<Point>& points) {
+  std::map<std::string, std::vector<Point>> variants;
   for (const Point& p : points) {
-    if (p.is_baseline) continue;
-    svg << command;
-    svg.fixed(axes.x(p.bits), 1) << ' ';
-    svg.fixed(axes.y(p.kl), 1);
-    command = "L";
+    if (!p.is_baseline) variants[variant_of(p.name)].push_back(p);
   }
-  if (*command == 'L') svg << "\"/>\n";
+  for (const auto& variant : variants) {
+    const char* command = "<path class=\"curve\" d=\"M";
+    for (const Point& p : variant.second) {
+      svg << command;
+      svg.fixed(axes.x(p.bits), 1) << ' ';
+      svg.fixed(axes.y(p.kl), 1);
+      command = "L";
+    }
+    svg << "\"/>\n";
+  }
   for (const Point& p : points) {
     const char* kind = p.is_baseline ? "class=\"baseline\"" : "class=\"profile\"";
     svg << "<circle " << kind << " cx=\"";
@@ -136,11 +161,12 @@ void put_curve(Text& svg, const Axes& axes, const std::vector<Point>& points) {
 
 std::string rate_distortion_tables(const Evaluation& evaluation) {
   Text out;
+  if (!evaluation.model.empty()) out << evaluation.model << "\n\n";
   for (std::size_t s = 0; s < evaluation.sets.size(); ++s) {
     const std::size_t rows =
         evaluation.codecs.empty() ? 0 : evaluation.codecs[0].sets[s].divergence.rows;
     out << (s == 0 ? "" : "\n") << evaluation.sets[s] << ": " << rows << " tokens scored\n";
-    out.left("codec", 16);
+    out.left("codec", 20);
     for (const char* title :
          {"bits/value", "mean KL", "median", "p99", "p99.9", "top-1", "d ln PPL"})
       out.right(title, 11);
@@ -148,7 +174,7 @@ std::string rate_distortion_tables(const Evaluation& evaluation) {
     for (const CodecFigures& codec : evaluation.codecs) {
       const SetFigures& f = codec.sets[s];
       const Divergence& d = f.divergence;
-      out.left(codec.name, 16).fixed(f.bits_per_value(), 3, 11);
+      out.left(codec.name, 20).fixed(f.bits_per_value(), 3, 11);
       for (const double kl : {d.mean, d.median, d.p99, d.p999}) out.scientific(kl, 11);
       out.fixed(100.0 * d.top1, 2, 10) << "%";
       out.scientific(d.loss, 11) << "\n";
@@ -172,9 +198,10 @@ std::string rate_distortion_plot(const Evaluation& evaluation) {
       << "<rect width=\"760\" height=\"" << height << "\" fill=\"#fff\"/>\n";
   for (std::size_t s = 0; s < panels.size(); ++s) {
     svg << "<g transform=\"translate(0 " << kPanelHeight * static_cast<double>(s) << ")\">\n";
-    put_label(svg, kLeft, 24, "font-weight=\"bold\"", evaluation.sets[s]);
+    const std::string of = evaluation.model.empty() ? "" : escaped(evaluation.model) + ", ";
+    put_label(svg, kLeft, 24, "font-weight=\"bold\"", of + evaluation.sets[s]);
     put_grid(svg, axes);
-    put_curve(svg, axes, panels[s]);
+    put_points(svg, axes, panels[s]);
     svg << "</g>\n";
   }
   svg << "</svg>\n";

@@ -35,10 +35,26 @@ def main():
     assert refused.stderr.startswith("error: "), refused.stderr
     assert not (folder / "c").exists()
 
+    # Nothing that is read is written over, and both files come or none.
+    copy = folder / "copy.gguf"
+    copy.write_bytes(pathlib.Path(model).read_bytes())
+    for arguments in (["calibrate", "--out", copy], ["eval", "--plot", copy]):
+        refused = run(*arguments, "--model", copy, status=1)
+        assert "is an input of this command" in refused.stderr, refused.stderr
+        assert copy.read_bytes() == pathlib.Path(model).read_bytes()
+    refused = run("calibrate", "--model", model, "--predict", "--out", folder / "d.kvfp", status=1)
+    assert "is the name that the predictor has" in refused.stderr, refused.stderr
+    (folder / "e.kvfp").mkdir()
+    run("calibrate", "--model", model, "--predict", "--out", folder / "e.kvfc", status=1)
+    assert not (folder / "e.kvfc").exists()
+
     # Everything that is built in, as JSON and as a plot.
     done = run("eval", "--model", model, "--codebook", folder / "a", "--quick", "--flat", "--json",
                "--plot", folder / "plot.svg")
-    sets = json.loads(done.stdout)
+    out = json.loads(done.stdout)
+    assert out["model"] == pathlib.Path(model).name, out["model"]
+    assert out["codebook_bytes"] == (folder / "a").stat().st_size
+    sets = out["sets"]
     names = [name + flat for name in PROFILES for flat in ("", "-flat")] + BASELINES
     for contexts, codecs in sets.items():
         assert [codec["codec"] for codec in codecs] == names, (contexts, codecs)
@@ -61,7 +77,7 @@ def main():
     done = run("eval", "--model", model, "--contexts", own, "--quick", "--profiles", "q8,q4h",
                "--baselines", "q4_0")
     assert "without a codebook" in done.stdout and "q4h" in done.stdout, done.stdout
-    run("eval", "--model", model, "--profiles", "nothing", status=1)
+    run("eval", "--model", model, "--profiles", "nothing", status=2)
     run("eval", "--model", model, "--block-tokens", "257", status=2)
 
     # Ctrl-C ends it at once and leaves nothing.

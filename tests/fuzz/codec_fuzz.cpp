@@ -4,8 +4,8 @@
 // encoded losslessly, come back bit by bit within the bound that was stated beforehand; every other
 // profile must take it, and quantised blocks must be encoded the same twice.
 //
-// A first byte of 255 makes the rest a predictor, 240 to 242 a block that may be predicted from
-// others, of that element type.
+// A first byte of 255 makes the rest a predictor, 254 a codebook, 240 to 242 a block that may be
+// predicted from others, of that element type.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include "kvferry/codec/block_format.hpp"
 #include "kvferry/codec/element_rows.hpp"
 #include "kvferry/codec/predictor.hpp"
+#include "kvferry/core/hash.hpp"
 
 using namespace kvferry;
 
@@ -106,9 +107,17 @@ std::vector<std::uint8_t> encoded(BlockEncoder& encoder, const KvGeometry& g, Pr
   return out;
 }
 
-// Any bytes as a predictor: what parses is serialised to the same bytes.
-void check_predictor(Bytes bytes) {
-  const auto parsed = Predictor::parse(bytes);
+// Any bytes as a codebook or a predictor, with a hash that fits them: what parses is serialised to
+// the same bytes.
+template <typename T>
+void check_model_data(Bytes content) {
+  std::vector<std::uint8_t> bytes(content.begin(), content.end());
+  if (bytes.size() >= 8) {
+    const std::uint64_t hash = hash64(Bytes(bytes).first(bytes.size() - 8));
+    for (std::uint32_t b = 0; b < 8; ++b)
+      bytes[bytes.size() - 8 + b] = static_cast<std::uint8_t>(hash >> (8 * b));
+  }
+  const auto parsed = T::parse(bytes);
   if (!parsed.ok()) {
     require(!parsed.error().message.empty());
     return;
@@ -174,6 +183,7 @@ void check_predicted(ElementType type, Bytes bytes) {
 }
 
 constexpr std::uint8_t kPredictorInput = 0xff;
+constexpr std::uint8_t kCodebookInput = 0xfe;
 constexpr std::uint8_t kPredictedInput = 0xf0;  // + element type
 
 }  // namespace
@@ -181,7 +191,11 @@ constexpr std::uint8_t kPredictedInput = 0xf0;  // + element type
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 3) return 0;
   if (data[0] == kPredictorInput) {
-    check_predictor(Bytes(data + 1, size - 1));
+    check_model_data<Predictor>(Bytes(data + 1, size - 1));
+    return 0;
+  }
+  if (data[0] == kCodebookInput) {
+    check_model_data<Codebook>(Bytes(data + 1, size - 1));
     return 0;
   }
   if (data[0] >= kPredictedInput && data[0] < kPredictedInput + 3) {

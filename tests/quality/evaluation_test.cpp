@@ -87,17 +87,20 @@ TEST_CASE("contexts are cut from the texts in a circle") {
   const EvaluationContexts contexts = make_contexts(texts, model.tokenizer, plan).value();
   CHECK(contexts.sets == std::vector<std::string>{"6+4", "retrieval 6+4"});
   REQUIRE(contexts.contexts.size() == 3);
+  // Three contexts of two texts: the second one begins two thirds into the first text.
   std::vector<TokenId> circle;
-  for (const NamedText* text : {&texts[1], &texts[0], &texts[1]}) {
+  for (const NamedText* text : {&texts[0], &texts[1], &texts[0], &texts[1]}) {
     const auto ids = model.tokenizer.tokenize(text->text + "\n\n").value();
-    circle.insert(circle.end(), ids.begin(), ids.end());
+    const std::size_t skipped = circle.empty() ? 2 * ids.size() / 3 : 0;
+    circle.insert(circle.end(), ids.begin() + static_cast<std::ptrdiff_t>(skipped), ids.end());
   }
   TokenizeOptions whole;
   whole.add_special = true;
   const auto start = model.tokenizer.tokenize(std::string(), whole).value();
   std::copy(start.begin(), start.end(), circle.begin());
   const EvaluationContext& second = contexts.contexts[1];
-  CHECK(second.name == "b");
+  CHECK(second.name == "a");
+  CHECK(contexts.contexts[2].name == "b");
   CHECK(second.prompt == std::vector<TokenId>(circle.begin(), circle.begin() + 6));
   REQUIRE(second.continuations.size() == 1);
   CHECK(second.continuations[0].tokens ==

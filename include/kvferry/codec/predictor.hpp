@@ -84,6 +84,9 @@ class Predictor {
   // Where the predictor of a codebook file lies: beside it, ending in .kvfp.
   static std::string path_beside(const std::string& codebook);
 
+  // Bytes of one of that shape; layers of 32 bits, `channels` is kv_heads * head_dim.
+  static std::uint64_t bytes_for(std::uint32_t layers, std::uint64_t channels, std::uint32_t depth);
+
   // kMismatch unless it serves caches of this shape, which may hold some of its layers only, that
   // are coded with this codebook.
   Status serves(const KvGeometry& geometry, const Codebook* codebook) const;

@@ -52,8 +52,9 @@ struct ContextPlan {
   std::uint32_t long_chunk_tokens = 512;  // of a second prefill of the long ones; 0: none
 };
 
-// Context i begins with text i and goes on into the texts after it, in a circle, until it is long
-// enough; long contexts begin at texts that lie evenly apart. A continuation is the text that
+// Contexts begin at texts that lie evenly apart, or at places inside of them when there are fewer
+// texts than contexts, and go on into the texts after, in a circle, until they are long enough. A
+// continuation is the text that
 // follows; a retrieval is the context's own middle once more, after an empty line, so that what
 // comes next has to be looked up. kInvalidArgument when there is no text, or when the texts
 // together are shorter than a context.

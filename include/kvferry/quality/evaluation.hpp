@@ -42,6 +42,7 @@ struct CodecFigures {
 };
 
 struct Evaluation {
+  std::string model;  // what was evaluated, for titles; evaluate() leaves it empty
   std::vector<std::string> sets;
   std::vector<CodecFigures> codecs;
 };
