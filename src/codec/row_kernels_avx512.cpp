@@ -67,7 +67,13 @@ struct Avx512 {
   static Ints load(const std::uint32_t* p) { return {_mm512_loadu_si512(p)}; }
   static Ints mul(Ints a, Ints b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
   static std::uint32_t sum(Ints v) {
-    return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(v.v));
+    // _mm512_reduce_add_epi32() adds as int, where a sum that wraps is undefined.
+    const __m256i eight =
+        _mm256_add_epi32(_mm512_castsi512_si256(v.v), _mm512_extracti64x4_epi64(v.v, 1));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    return static_cast<std::uint32_t>(_mm_cvtsi128_si32(four));
   }
   static Ints add(Ints a, Ints b) { return {_mm512_add_epi32(a.v, b.v)}; }
   static Ints larger(Ints a, Ints b) { return {_mm512_max_epu32(a.v, b.v)}; }
