@@ -1,0 +1,79 @@
+// The rows of a batch that go into KV caches, and the RoPE that they take.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "kvferry/compute/device/rope_pairs.hpp"
+
+#include "kernels/launch_status.cuh"
+
+namespace kvferry {
+namespace kernels {
+
+constexpr unsigned kCacheTileTokens = 32;  // kBlockTokens
+
+// Where rows go in F16 cache blocks (KvBlockLayout): row r to its position's token of `blocks[r]`.
+// Rows may be of several sequences, each with its own blocks.
+struct CacheRows {
+  std::uint8_t* const*
+      blocks;  // [rows] base of the block that holds the row's token, 16-byte aligned
+  const std::uint32_t* positions;  // [rows] in their sequence
+  std::size_t key_offset;          // bytes from a block's base to K and
+  std::size_t value_offset;        // V of the layer's first head
+  int head_dim;
+
+  // [head_dim] of one head.
+  __device__ __half* key(int row, int head) const { return at(key_offset, row, head); }
+  __device__ __half* value(int row, int head) const { return at(value_offset, row, head); }
+
+ private:
+  __device__ __half* at(std::size_t offset, int row, int head) const {
+    const std::size_t token = static_cast<std::size_t>(head) * kCacheTileTokens +
+                              __ldg(positions + row) % kCacheTileTokens;
+    return reinterpret_cast<__half*>(blocks[row] + offset) + token * head_dim;
+  }
+};
+
+// Rotations by position: pairs of channels as rope_pair() names them.
+struct RopeRotation {
+  const float2* cos_sin;  // [positions, rotated / 2] cos and sin, times the attention scale
+  int rotated;            // channels of a head that are rotated
+  bool is_split;          // RopeLayout::kSplitHalves
+
+  // Pair p of a head at a position: (x, y) -> (x cos - y sin, x sin + y cos), each a product
+  // rounded and a fused multiply-add; unchanged past the rotated channels.
+  __device__ float2 rotate(std::uint32_t position, int p, float2 v) const {
+    const int pairs = rotated / 2;
+    if (p >= pairs) return v;
+    const float2 r = __ldg(cos_sin + static_cast<std::size_t>(position) * pairs + p);
+    return make_float2(fmaf(v.x, r.x, -__fmul_rn(v.y, r.y)), fmaf(v.y, r.x, __fmul_rn(v.x, r.y)));
+  }
+};
+
+// Stores a pair of channels of a head. `head` is 4-byte aligned.
+__device__ inline void store_pair(__half* head, ChannelPair pair, float2 v) {
+  if (pair.second == pair.first + 1 && pair.first % 2 == 0) {
+    *reinterpret_cast<__half2*>(head + pair.first) = __floats2half2_rn(v.x, v.y);
+  } else {
+    head[pair.first] = __float2half_rn(v.x);
+    head[pair.second] = __float2half_rn(v.y);
+  }
+}
+
+// Whether rows of `columns` values are the heads of Q, K and V that this cache and rotation take.
+inline bool is_valid_rope(const RopeRotation& rope, const CacheRows& cache, int heads, int kv_heads,
+                          int columns) {
+  if (heads < 1 || kv_heads < 1 || cache.head_dim < 2 || cache.head_dim % 2 != 0) return false;
+  const std::int64_t all = (std::int64_t{heads} + 2 * std::int64_t{kv_heads}) * cache.head_dim;
+  return all == columns && rope.rotated >= 0 && rope.rotated <= cache.head_dim &&
+         rope.rotated % 2 == 0 && (rope.rotated == 0 || is_aligned(rope.cos_sin, 8)) &&
+         is_aligned(cache.blocks, 8) && is_aligned(cache.positions, 4) &&
+         cache.key_offset % 4 == 0 && cache.value_offset % 4 == 0;
+}
+
+}  // namespace kernels
+}  // namespace kvferry

@@ -1,0 +1,118 @@
+// launch_gemm_s8(): checks an INT8 matrix product, launches the tile that the caller chose.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include <cuda_runtime.h>
+
+#include "kernels/gemm_s8.cuh"
+#include "kernels/gemm_s8_epilogue.cuh"
+#include "kernels/launch.cuh"
+#include "kernels/launch_status.cuh"
+
+namespace kvferry {
+namespace kernels {
+
+// The tile of C that a block computes. Which is the fastest depends on the shape and the device.
+enum class GemmS8Tile : std::uint8_t {
+  k128x128,  // 4 warps, two blocks on an SM
+  k128x256,  // 8 warps, one block
+  k64x128,   // 2 warps, four blocks: for few rows
+};
+constexpr GemmS8Tile kGemmS8Tiles[] = {GemmS8Tile::k128x128, GemmS8Tile::k128x256,
+                                       GemmS8Tile::k64x128};
+
+struct GemmS8Choice {
+  GemmS8Tile tile;
+  int stages;  // 3 to 5
+};
+constexpr GemmS8Choice kGemmS8Default = {GemmS8Tile::k128x128, 4};
+
+// C[m, n] = A[m, k] B[n, k]^T; device memory.
+struct GemmS8Operands {
+  const std::int8_t* a;  // [m, k], 16-byte aligned
+  const float* a_scale;  // [m]
+  const std::int8_t* b;  // [n, k], 16-byte aligned
+  const float* b_scale;  // [n]
+  int m;
+  int n;
+  int k;  // a multiple of 64, up to kGemmS8MaxK
+};
+
+// Sums of this many products of -128 and -128 fit 32 bits.
+constexpr int kGemmS8MaxK = (1 << 17) - kGemmSlice;
+// Rows and columns, so that a tile past the end is still a number.
+constexpr int kGemmS8MaxSide = 1 << 30;
+
+template <typename Traits, typename Epilogue>
+cudaError_t launch_gemm_s8_tile(const GemmS8Operands& o, const Epilogue& epilogue,
+                                cudaStream_t stream) {
+  const int tiles = (o.m + Traits::kM - 1) / Traits::kM * ((o.n + Traits::kN - 1) / Traits::kN);
+  const LaunchShape shape = {dim3(static_cast<unsigned>(tiles)), dim3(Traits::kThreads),
+                             sizeof(typename Traits::Shared), stream};
+  const GemmS8Params<Epilogue> params = {o.a, o.b, o.a_scale, o.b_scale, o.m, o.n, o.k, epilogue};
+  return launch(shape, gemm_s8<Traits, Epilogue>, params);
+}
+
+template <int kStages, typename Epilogue>
+cudaError_t launch_gemm_s8_stages(const GemmS8Operands& o, const Epilogue& epilogue,
+                                  GemmS8Tile tile, cudaStream_t stream) {
+  switch (tile) {
+    case GemmS8Tile::k128x256:
+      return launch_gemm_s8_tile<GemmS8Traits<128, 256, kStages, 1>>(o, epilogue, stream);
+    case GemmS8Tile::k64x128:
+      return launch_gemm_s8_tile<GemmS8Traits<64, 128, kStages, 4>>(o, epilogue, stream);
+    default:
+      return launch_gemm_s8_tile<GemmS8Traits<128, 128, kStages, 2>>(o, epilogue, stream);
+  }
+}
+
+// kInvalidArgument names what cannot be computed; nothing was launched then. The result has the
+// same bits whatever the choice.
+template <typename Epilogue>
+LaunchStatus launch_gemm_s8(const GemmS8Operands& o, const Epilogue& epilogue,
+                            const GemmS8Choice& choice, cudaStream_t stream) {
+  const std::string what = "gemm_s8: " + std::to_string(o.m) + " x " + std::to_string(o.n) +
+                           " over " + std::to_string(o.k);
+  if (o.m < 1 || o.n < 1 || o.m > kGemmS8MaxSide || o.n > kGemmS8MaxSide) {
+    return invalid_launch(what + ": rows and columns must be from 1 to " +
+                          std::to_string(kGemmS8MaxSide));
+  }
+  if (o.k < kGemmSlice || o.k % kGemmSlice != 0 || o.k > kGemmS8MaxK) {
+    return invalid_launch(what + ": the inner size must be a multiple of " +
+                          std::to_string(kGemmSlice) + " up to " + std::to_string(kGemmS8MaxK));
+  }
+  // In the smallest tiles, which are the most.
+  if ((std::int64_t{o.m} + 63) / 64 * ((std::int64_t{o.n} + 127) / 128) > (1 << 30)) {
+    return invalid_launch(what + ": more tiles than a grid has blocks");
+  }
+  if (!is_aligned(o.a, 16) || !is_aligned(o.b, 16)) {
+    return invalid_launch(what + ": a matrix is null or not aligned to 16 bytes");
+  }
+  if (!is_aligned(o.a_scale, 4) || !is_aligned(o.b_scale, 4)) {
+    return invalid_launch(what + ": scales are null or not aligned to 4 bytes");
+  }
+  if (!epilogue.is_valid(o.m, o.n)) {
+    return invalid_launch(what +
+                          ": the epilogue is of another shape, or a pointer of it is null or "
+                          "not aligned");
+  }
+  if (choice.tile > GemmS8Tile::k64x128) {
+    return invalid_launch(what + ": there is no such tile");
+  }
+  switch (choice.stages) {
+    case 3:
+      return launched(launch_gemm_s8_stages<3>(o, epilogue, choice.tile, stream), what);
+    case 4:
+      return launched(launch_gemm_s8_stages<4>(o, epilogue, choice.tile, stream), what);
+    case 5:
+      return launched(launch_gemm_s8_stages<5>(o, epilogue, choice.tile, stream), what);
+    default:
+      return invalid_launch(what + ": stages must be 3 to 5, not " + std::to_string(choice.stages));
+  }
+}
+
+}  // namespace kernels
+}  // namespace kvferry
