@@ -67,7 +67,8 @@ __device__ inline void store_pair(__half* head, ChannelPair pair, float2 v) {
 // Whether rows of `columns` values are the heads of Q, K and V that this cache and rotation take.
 inline bool is_valid_rope(const RopeRotation& rope, const CacheRows& cache, int heads, int kv_heads,
                           int columns) {
-  if (heads < 1 || kv_heads < 1 || cache.head_dim < 2 || cache.head_dim % 2 != 0) return false;
+  if (heads < 1 || heads > columns || kv_heads < 1 || kv_heads > columns) return false;
+  if (cache.head_dim < 2 || cache.head_dim % 2 != 0) return false;
   const std::int64_t all = (std::int64_t{heads} + 2 * std::int64_t{kv_heads}) * cache.head_dim;
   return all == columns && rope.rotated >= 0 && rope.rotated <= cache.head_dim &&
          rope.rotated % 2 == 0 && (rope.rotated == 0 || is_aligned(rope.cos_sin, 8)) &&

@@ -114,5 +114,15 @@ LaunchStatus launch_gemm_s8(const GemmS8Operands& o, const Epilogue& epilogue,
   }
 }
 
+// Instantiated in src/compute/ampere.
+extern template LaunchStatus launch_gemm_s8(const GemmS8Operands&, const GemmStore&,
+                                            const GemmS8Choice&, cudaStream_t);
+extern template LaunchStatus launch_gemm_s8(const GemmS8Operands&, const GemmAddResidual&,
+                                            const GemmS8Choice&, cudaStream_t);
+extern template LaunchStatus launch_gemm_s8(const GemmS8Operands&, const GemmSwiGlu&,
+                                            const GemmS8Choice&, cudaStream_t);
+extern template LaunchStatus launch_gemm_s8(const GemmS8Operands&, const GemmRopeWrite&,
+                                            const GemmS8Choice&, cudaStream_t);
+
 }  // namespace kernels
 }  // namespace kvferry

@@ -34,9 +34,10 @@ struct NormRopeWriteParams {
   int kv_heads;
 };
 
-// A warp for each head of a row: blockIdx.x is the row, blockIdx.y * 4 + warp the head.
+// A warp for each head of a row: blockIdx.x is the row, blockIdx.y * 4 + warp the head. A lane
+// takes up to kPairs pairs of channels.
+template <int kPairs>
 __global__ void __launch_bounds__(kNormRopeThreads) norm_rope_write(NormRopeWriteParams params) {
-  constexpr int kPairs = kNormRopeMaxHeadDim / 2 / 32;  // of a lane
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int row = static_cast<int>(blockIdx.x);
   const int head =

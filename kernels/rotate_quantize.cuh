@@ -23,8 +23,6 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "kvferry/compute/device/hadamard_block.hpp"
-
 #include "kernels/hadamard.cuh"
 #include "kernels/shared_storage.cuh"
 
@@ -97,6 +95,7 @@ struct RotateQuantizeParams {
   Input input;
   QuantizedRows out;
   int columns;  // a multiple of 4
+  int padded;   // padded_columns(columns)
   int block;    // of the rotation: divides columns
   float unit;   // 1 / (127 sqrt(block))
 };
@@ -159,11 +158,10 @@ __global__ void __launch_bounds__(kRotateMaxThreads)
     params.out.scales[row] = is_finite ? scale : __uint_as_float(0x7fc00000u);
   }
   const float inverse = 127.0f / magnitude;
-  const int padded = padded_columns(params.columns);
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
     const int column = (c * threads + thread) * kHadamardValues;
-    if (column >= padded) return;
+    if (column >= params.padded) return;
     uint2 quants = make_uint2(0, 0);
     if (!is_zero) {
 #pragma unroll
@@ -172,7 +170,7 @@ __global__ void __launch_bounds__(kRotateMaxThreads)
         (i < 4 ? quants.x : quants.y) |= quant << (8 * (i % 4));
       }
     }
-    *reinterpret_cast<uint2*>(params.out.quants + row * padded + column) = quants;
+    *reinterpret_cast<uint2*>(params.out.quants + row * params.padded + column) = quants;
   }
 }
 

@@ -8,19 +8,14 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "kvferry/compute/device/hadamard_block.hpp"
+
 #include "kernels/launch.cuh"
 #include "kernels/launch_status.cuh"
 #include "kernels/rotate_quantize.cuh"
 
 namespace kvferry {
 namespace kernels {
-
-// Rows of [rows, columns] to quants and scales: rotated in blocks of `block` (1: not), quantised.
-// `block` is a power of two up to 128 that divides `columns`; `columns` is a multiple of 4 and at
-// most kRotateMaxColumns. Pointers are device memory, aligned as the structs say.
-template <typename Input>
-LaunchStatus launch_rotate_quantize(const Input& input, int rows, int columns, int block,
-                                    const QuantizedRows& out, cudaStream_t stream);
 
 inline bool is_input_aligned(const FloatRows& input) {
   return is_aligned(input.x, 16);
@@ -32,6 +27,9 @@ inline bool is_input_aligned(const NormedRows& input) {
   return is_aligned(input.x, 16) && is_aligned(input.weight, 16);
 }
 
+// Rows of [rows, columns] to quants and scales: rotated in blocks of `block` (1: not), quantised.
+// `block` is a power of two up to 128 that divides `columns`; `columns` is a multiple of 4 and at
+// most kRotateMaxColumns. Pointers are device memory, aligned as the structs say.
 template <typename Input>
 LaunchStatus launch_rotate_quantize(const Input& input, int rows, int columns, int block,
                                     const QuantizedRows& out, cudaStream_t stream) {
@@ -59,7 +57,7 @@ LaunchStatus launch_rotate_quantize(const Input& input, int rows, int columns, i
   const LaunchShape shape = {dim3(static_cast<unsigned>(rows)), dim3(threads),
                              sizeof(RotateQuantizeShared), stream};
   const float unit = static_cast<float>(1.0 / (127.0 * std::sqrt(static_cast<double>(block))));
-  const RotateQuantizeParams<Input> params = {input, out, columns, block, unit};
+  const RotateQuantizeParams<Input> params = {input, out, columns, padded, block, unit};
   switch (chunks) {
     case 1:
       return launched(launch(shape, rotate_quantize<Input, 1>, params), what);
@@ -71,6 +69,14 @@ LaunchStatus launch_rotate_quantize(const Input& input, int rows, int columns, i
       return launched(launch(shape, rotate_quantize<Input, 8>, params), what);
   }
 }
+
+// Instantiated in src/compute/ampere.
+extern template LaunchStatus launch_rotate_quantize(const FloatRows&, int, int, int,
+                                                    const QuantizedRows&, cudaStream_t);
+extern template LaunchStatus launch_rotate_quantize(const HalfRows&, int, int, int,
+                                                    const QuantizedRows&, cudaStream_t);
+extern template LaunchStatus launch_rotate_quantize(const NormedRows&, int, int, int,
+                                                    const QuantizedRows&, cudaStream_t);
 
 }  // namespace kernels
 }  // namespace kvferry
