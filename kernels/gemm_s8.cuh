@@ -106,12 +106,12 @@ struct GemmFragments {
   std::uint32_t b[8][2];  // columns 8 j to 8 j + 7
 };
 
-// Those of columns [32 half, 32 half + 32); `a` and `b` begin at the warp's first row.
-__device__ inline void load_fragments(const uint4* a, const uint4* b, int half,
+// Those of columns [32 step, 32 step + 32); `a` and `b` begin at the warp's first row.
+__device__ inline void load_fragments(const uint4* a, const uint4* b, int step,
                                       GemmFragments& fragments) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const uint4* a_row = a + gemm_place(lane % 16, 2 * half + lane / 16);
-  const uint4* b_row = b + gemm_place(lane % 8 + lane / 16 * 8, 2 * half + lane / 8 % 2);
+  const uint4* a_row = a + gemm_place(lane % 16, 2 * step + lane / 16);
+  const uint4* b_row = b + gemm_place(lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2);
 #pragma unroll
   for (int i = 0; i < 4; ++i) ptx::ldmatrix_x4(fragments.a[i], a_row + i * 16 * 4);
 #pragma unroll
@@ -177,9 +177,9 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   std::int32_t sums[4][8][4] = {};
   GemmFragments fragments[2];
   int stage = 0, filled = kStages - 1;
-  const auto load = [&](int half, GemmFragments& to) {
+  const auto load = [&](int step, GemmFragments& to) {
     load_fragments(shared.a[stage] + warp_row * Traits::kChunks,
-                   shared.b[stage] + warp_column * Traits::kChunks, half, to);
+                   shared.b[stage] + warp_column * Traits::kChunks, step, to);
   };
   ptx::cp_async_wait<kStages - 2>();
   __syncthreads();

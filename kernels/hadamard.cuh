@@ -12,18 +12,18 @@ constexpr int kHadamardValues = 8;  // of one lane
 // hadamard_block.hpp), without the factor 1 / sqrt(block). `block` is a power of two up to 256, the
 // same in all lanes; every lane of the warp calls it.
 //
-// The order of operations: for half = 1, 2, 4, … below `block`, values a and b that lie `half`
+// The order of operations: for stride = 1, 2, 4, … below `block`, values a and b that lie `stride`
 // apart become a + b and a - b.
 __device__ inline void hadamard(float (&v)[kHadamardValues], int block) {
 #pragma unroll
-  for (int half = 1; half < kHadamardValues; half *= 2) {
-    if (half >= block) return;
+  for (int stride = 1; stride < kHadamardValues; stride *= 2) {
+    if (stride >= block) return;
 #pragma unroll
     for (int i = 0; i < kHadamardValues; ++i) {
-      if ((i & half) != 0) continue;
-      const float a = v[i], b = v[i + half];
+      if ((i & stride) != 0) continue;
+      const float a = v[i], b = v[i + stride];
       v[i] = a + b;
-      v[i + half] = a - b;
+      v[i + stride] = a - b;
     }
   }
   for (int distance = 1; distance * kHadamardValues < block; distance *= 2) {

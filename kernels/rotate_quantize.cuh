@@ -13,7 +13,8 @@
 //
 // The sum of squares: thread t of T takes columns 8 (c T + t) to + 7 for c = 0, 1, …, one after the
 // other with fma; the threads of a warp are added as a butterfly, neighbours first; then the warps
-// in their order, from 0.
+// in their order, from 0. The launcher takes as few chunks c (1, 2, 4 or 8) as 256 threads can do
+// with, and then as few warps.
 #pragma once
 
 #include <cfloat>
@@ -120,10 +121,10 @@ __global__ void __launch_bounds__(kRotateMaxThreads)
   for (int c = 0; c < kChunks; ++c) {
     const int column = (c * threads + thread) * kHadamardValues;
 #pragma unroll
-    for (int half = 0; half < kHadamardValues; half += 4) {
-      v[c][half] = v[c][half + 1] = v[c][half + 2] = v[c][half + 3] = 0.0f;
-      if (column + half < params.columns) {
-        params.input.load(row * params.columns, column + half, v[c] + half, squares);
+    for (int first = 0; first < kHadamardValues; first += 4) {
+      v[c][first] = v[c][first + 1] = v[c][first + 2] = v[c][first + 3] = 0.0f;
+      if (column + first < params.columns) {
+        params.input.load(row * params.columns, column + first, v[c] + first, squares);
       }
     }
     hadamard(v[c], params.block);

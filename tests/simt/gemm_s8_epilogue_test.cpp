@@ -11,6 +11,7 @@
 
 using namespace kvferry::kernels;
 using namespace int8_product;
+using kvferry_test::DeviceArray;
 
 namespace {
 
@@ -48,9 +49,9 @@ TEST_CASE("store: with and without a bias, rows of even and odd length") {
       for (const GemmS8Choice choice : every_choice()) {
         for (const bool has_bias : {false, true}) {
           DeviceArray<float> out(o.sums.size());
-          const GemmStore store{out.get(), has_bias ? device_bias.get() : nullptr, o.n};
+          const GemmStore store{out.data(), has_bias ? device_bias.data() : nullptr, o.n};
           REQUIRE(launch_gemm_s8(device.view, store, choice, 0).ok());
-          const std::vector<float> got = out.host();
+          const std::vector<float> got = out.values();
           std::vector<float> expected(o.sums.size());
           std::size_t wrong = 0;
           for (int i = 0; i < o.m; ++i) {
@@ -87,8 +88,8 @@ TEST_CASE("residual: the product is added to what is there") {
       }
       for (const GemmS8Choice choice : every_choice()) {
         const DeviceArray<float> hidden(before);
-        REQUIRE(launch_gemm_s8(device.view, GemmAddResidual{hidden.get(), o.n}, choice, 0).ok());
-        const std::vector<float> got = hidden.host();
+        REQUIRE(launch_gemm_s8(device.view, GemmAddResidual{hidden.data(), o.n}, choice, 0).ok());
+        const std::vector<float> got = hidden.values();
         std::size_t wrong = 0;
         for (int i = 0; i < o.m; ++i) {
           for (int j = 0; j < o.n; ++j) {
@@ -112,8 +113,8 @@ TEST_CASE("SwiGLU: pairs of columns to F16") {
     const DeviceOperands device(o);
     for (const GemmS8Choice choice : every_choice()) {
       DeviceArray<__half> out(o.sums.size() / 2);
-      REQUIRE(launch_gemm_s8(device.view, GemmSwiGlu{out.get(), o.n}, choice, 0).ok());
-      const std::vector<__half> got = out.host();
+      REQUIRE(launch_gemm_s8(device.view, GemmSwiGlu{out.data(), o.n}, choice, 0).ok());
+      const std::vector<__half> got = out.values();
       std::size_t wrong = 0, different = 0;
       for (int i = 0; i < o.m; ++i) {
         for (int j = 0; j < o.n; j += 2) {
@@ -141,7 +142,7 @@ TEST_CASE("SwiGLU: pairs of columns to F16") {
   const Operands o(1, 7, 64, 32);
   const DeviceOperands device(o);
   DeviceArray<__half> out(8);
-  CHECK(!launch_gemm_s8(device.view, GemmSwiGlu{out.get(), 7}, kGemmS8Default, 0).ok());
+  CHECK(!launch_gemm_s8(device.view, GemmSwiGlu{out.data(), 7}, kGemmS8Default, 0).ok());
 }
 
 TEST_CASE("SwiGLU far from zero: no overflow on the way") {
@@ -157,8 +158,8 @@ TEST_CASE("SwiGLU far from zero: no overflow on the way") {
   o.multiply();
   const DeviceOperands device(o);
   DeviceArray<__half> out(8);
-  REQUIRE(launch_gemm_s8(device.view, GemmSwiGlu{out.get(), 16}, kGemmS8Default, 0).ok());
-  const std::vector<__half> got = out.host();
+  REQUIRE(launch_gemm_s8(device.view, GemmSwiGlu{out.data(), 16}, kGemmS8Default, 0).ok());
+  const std::vector<__half> got = out.values();
   for (int j = 0; j < 16; j += 2) {
     const float x = std::fma(o.scaled(0, j), o.b_scale[j], 0.0f);
     const float y = std::fma(o.scaled(0, j + 1), o.b_scale[j + 1], 0.0f);
@@ -200,7 +201,7 @@ TEST_CASE("RoPE and the cache: Q, K and V to where the attention finds them") {
         const std::size_t index = static_cast<std::size_t>(choice.tile) * 3 + choice.stages;
         if (turn > 2 && index % 3 != turn % 3) continue;
         rope_rows::DeviceRows to(batch);
-        const GemmRopeWrite epilogue{to.q.get(),  has_bias ? device_bias.get() : nullptr,
+        const GemmRopeWrite epilogue{to.q.data(), has_bias ? device_bias.data() : nullptr,
                                      to.cache(),  to.rotation(),
                                      shape.heads, shape.kv_heads};
         CAPTURE(shape.heads, shape.head_dim, shape.rotated, shape.is_split, rows,
@@ -228,7 +229,7 @@ TEST_CASE("a RoPE epilogue of another shape is refused") {
   const Operands o(3, shape.columns(), 64, 51);
   const DeviceOperands device(o);
   rope_rows::DeviceRows to(batch);
-  const GemmRopeWrite good{to.q.get(), nullptr, to.cache(), to.rotation(), 2, 1};
+  const GemmRopeWrite good{to.q.data(), nullptr, to.cache(), to.rotation(), 2, 1};
   CHECK(launch_gemm_s8(device.view, good, kGemmS8Default, 0).ok());
   const auto refused = [&](void (*change)(GemmRopeWrite&)) {
     GemmRopeWrite epilogue = good;

@@ -9,6 +9,7 @@
 
 using namespace kvferry::kernels;
 using namespace int8_product;
+using kvferry_test::DeviceArray;
 
 namespace {
 
@@ -22,9 +23,9 @@ std::vector<float> product(const DeviceOperands& o, int m, int n, GemmS8Choice c
   GemmS8Operands view = o.view;
   view.m = m;
   view.n = n;
-  const LaunchStatus status = launch_gemm_s8(view, GemmStore{out.get(), nullptr, n}, choice, 0);
+  const LaunchStatus status = launch_gemm_s8(view, GemmStore{out.data(), nullptr, n}, choice, 0);
   REQUIRE(status.ok());
-  return out.host();
+  return out.values();
 }
 
 std::size_t wrong_sums(const Operands& all, const std::vector<float>& got, int m, int n) {
@@ -50,9 +51,14 @@ TEST_CASE("sums are exact for every tile, number of stages and tail") {
     std::size_t turn = static_cast<std::size_t>(k / 64);
     for (const GemmS8Choice choice : every_choice()) {
       for (const int m : kRows) {
-        const int n = kColumns[turn++ % (sizeof kColumns / sizeof kColumns[0])];
-        CAPTURE(k, m, n, static_cast<int>(choice.tile), choice.stages);
-        CHECK(wrong_sums(all, product(device, m, n, choice), m, n) == 0);
+        for (std::size_t i = 0; i < sizeof kColumns / sizeof kColumns[0]; ++i) {
+          // Where sums are long, one width of each by turns.
+          if (k > 128 && i != turn % (sizeof kColumns / sizeof kColumns[0])) continue;
+          const int n = kColumns[i];
+          CAPTURE(k, m, n, static_cast<int>(choice.tile), choice.stages);
+          CHECK(wrong_sums(all, product(device, m, n, choice), m, n) == 0);
+        }
+        ++turn;
       }
     }
   }
@@ -98,7 +104,7 @@ TEST_CASE("what cannot be computed is refused by name, and nothing is written") 
   const Operands o(4, 8, 64, 5);
   const DeviceOperands device(o);
   DeviceArray<float> out(32);
-  const GemmStore store{out.get(), nullptr, 8};
+  const GemmStore store{out.data(), nullptr, 8};
   const auto refusal = [&](const GemmS8Operands& view, const GemmStore& epilogue,
                            const GemmS8Choice& choice) {
     const LaunchStatus status = launch_gemm_s8(view, epilogue, choice, 0);
@@ -126,10 +132,10 @@ TEST_CASE("what cannot be computed is refused by name, and nothing is written") 
   CHECK(has(with([](GemmS8Operands& v) { v.a_scale = nullptr; }), "scales"));
   CHECK(has(with([](GemmS8Operands& v) { v.b_scale = nullptr; }), "scales"));
   CHECK(has(refusal(device.view, {nullptr, nullptr, 8}, kGemmS8Default), "epilogue"));
-  CHECK(has(refusal(device.view, {out.get() + 1, nullptr, 8}, kGemmS8Default), "epilogue"));
-  CHECK(has(refusal(device.view, {out.get(), nullptr, 9}, kGemmS8Default), "epilogue"));
+  CHECK(has(refusal(device.view, {out.data() + 1, nullptr, 8}, kGemmS8Default), "epilogue"));
+  CHECK(has(refusal(device.view, {out.data(), nullptr, 9}, kGemmS8Default), "epilogue"));
   CHECK(has(refusal(device.view, store, {GemmS8Tile::k64x128, 2}), "stages"));
   CHECK(has(refusal(device.view, store, {GemmS8Tile::k64x128, 6}), "stages"));
   CHECK(has(refusal(device.view, store, {static_cast<GemmS8Tile>(7), 4}), "no such tile"));
-  for (const float v : out.host()) CHECK(v != v);
+  for (const float v : out.values()) CHECK(v != v);
 }

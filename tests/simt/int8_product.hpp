@@ -76,13 +76,13 @@ struct Operands {
 
 // The same in device memory.
 struct DeviceOperands {
-  DeviceArray<std::int8_t> a, b;
-  DeviceArray<float> a_scale, b_scale;
+  kvferry_test::DeviceArray<std::int8_t> a, b;
+  kvferry_test::DeviceArray<float> a_scale, b_scale;
   kvferry::kernels::GemmS8Operands view;
 
   explicit DeviceOperands(const Operands& o)
       : a(o.a), b(o.b), a_scale(o.a_scale), b_scale(o.b_scale) {
-    view = {a.get(), a_scale.get(), b.get(), b_scale.get(), o.m, o.n, o.k};
+    view = {a.data(), a_scale.data(), b.data(), b_scale.data(), o.m, o.n, o.k};
   }
 };
 

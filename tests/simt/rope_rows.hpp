@@ -90,40 +90,28 @@ struct Rows {
 // The same in device memory, and what came out.
 struct DeviceRows {
   const Rows& rows;
-  DeviceArray<__half> q;
-  DeviceArray<__half> values;  // of all blocks
-  DeviceArray<std::uint8_t*> blocks;
-  DeviceArray<std::uint32_t> positions;
-  DeviceArray<float2> cos_sin;
+  kvferry_test::DeviceArray<__half> q;
+  kvferry_test::DeviceArray<__half> values;  // of all blocks
+  kvferry_test::DeviceArray<std::uint8_t*> blocks;
+  kvferry_test::DeviceArray<std::uint32_t> positions;
+  kvferry_test::DeviceArray<float2> cos_sin;
 
   explicit DeviceRows(const Rows& r)
       : rows(r),
         q(static_cast<std::size_t>(r.count) * r.shape.heads * r.shape.head_dim),
         values(r.block_values() * r.block_count),
-        blocks(r.positions.size()),
+        blocks(bases(r, values.data())),
         positions(r.positions),
-        cos_sin(r.cosines.size() + 1) {
-    std::vector<std::uint8_t*> bases;
-    for (const int block : r.blocks) {
-      bases.push_back(reinterpret_cast<std::uint8_t*>(values.get() + r.block_values() * block));
-    }
-    blocks.set(bases);
-    std::vector<float2> table;
-    for (std::size_t i = 0; i < r.cosines.size(); ++i) {
-      table.push_back(make_float2(r.cosines[i], r.sines[i]));
-    }
-    table.push_back(make_float2(NAN, NAN));
-    cos_sin.set(table);
-  }
+        cos_sin(table(r)) {}
 
   kvferry::kernels::CacheRows cache() const {
     const std::size_t tile = std::size_t{kTokens} * rows.shape.head_dim * sizeof(__half);
     const std::size_t key = tile * rows.shape.kv_heads * 2 * kLayer;
-    return {blocks.get(), positions.get(), key, key + tile * rows.shape.kv_heads,
+    return {blocks.data(), positions.data(), key, key + tile * rows.shape.kv_heads,
             rows.shape.head_dim};
   }
   kvferry::kernels::RopeRotation rotation() const {
-    return {cos_sin.get(), rows.shape.rotated, rows.shape.is_split};
+    return {cos_sin.data(), rows.shape.rotated, rows.shape.is_split};
   }
 
   // How many F16 values of Q and of all blocks are not, bit for bit, those of the same arithmetic,
@@ -143,13 +131,13 @@ struct DeviceRows {
           (to_q != nullptr ? *to_q : expected[at]) = bits;
         },
         expected_q);
-    return differing(expected_q, q.host()) + differing(expected, values.host());
+    return differing(expected_q, q.values()) + differing(expected, values.values());
   }
 
   // The worst error of a written value, relative to its size or to 1 where that is larger.
   template <typename Value>
   double worst(const Rows& batch, Value value) const {
-    const std::vector<__half> got_q = q.host(), got = values.host();
+    const std::vector<__half> got_q = q.values(), got = values.values();
     std::vector<std::uint16_t> order(got_q.size());
     double result = 0;
     for_each(
@@ -167,6 +155,23 @@ struct DeviceRows {
   }
 
  private:
+  static std::vector<std::uint8_t*> bases(const Rows& r, __half* first) {
+    std::vector<std::uint8_t*> result;
+    for (const int block : r.blocks) {
+      result.push_back(reinterpret_cast<std::uint8_t*>(first + r.block_values() * block));
+    }
+    return result;
+  }
+  // NaN after the last, so that it is never empty.
+  static std::vector<float2> table(const Rows& r) {
+    std::vector<float2> result;
+    for (std::size_t i = 0; i < r.cosines.size(); ++i) {
+      result.push_back(make_float2(r.cosines[i], r.sines[i]));
+    }
+    result.push_back(make_float2(NAN, NAN));
+    return result;
+  }
+
   template <typename T, typename Value, typename Combine>
   static T rotated(const Rows& batch, int row, int channel, Value value, Combine combine) {
     const Shape& s = batch.shape;
