@@ -24,12 +24,12 @@ using CacheBlock = const std::uint8_t*;
 
 // One layer's attention. The cache is F16, keys after RoPE.
 struct AttentionShape {
-  std::uint32_t heads;        // query heads
-  std::uint32_t kv_heads;     // divides heads
-  std::uint32_t head_dim;     // 64 or 128
-  float scale;                // of the scores, > 0: 1 / sqrt(head_dim)
-  std::size_t key_offset;     // bytes from a block's start to this layer's keys
-  std::size_t value_offset;   // and values, each [kv_heads, kCacheBlockTokens, head_dim]
+  std::uint32_t heads;       // query heads
+  std::uint32_t kv_heads;    // divides heads
+  std::uint32_t head_dim;    // 64 or 128
+  float scale;               // of the scores, > 0: 1 / sqrt(head_dim)
+  std::size_t key_offset;    // bytes from a block's start to this layer's keys
+  std::size_t value_offset;  // and values, each [kv_heads, kCacheBlockTokens, head_dim]
 };
 
 // Launchers return before the kernel is done. An error is about the arguments or is the launch's

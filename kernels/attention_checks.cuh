@@ -12,8 +12,8 @@ namespace kvferry {
 namespace kernels {
 
 // Above what any model has; below what would overflow the grids and the sizes computed from them.
-constexpr std::uint32_t kMaxAttentionValues = 65536;           // heads * head_dim
-constexpr std::uint32_t kMaxAttentionTokens = 1u << 24;        // of a sequence
+constexpr std::uint32_t kMaxAttentionValues = 65536;     // heads * head_dim
+constexpr std::uint32_t kMaxAttentionTokens = 1u << 24;  // of a sequence
 constexpr std::uint32_t kMaxAttentionSequences = 65535;
 
 inline LaunchStatus unsupported_launch(const std::string& message) {
@@ -38,9 +38,8 @@ inline LaunchStatus check_shape(const std::string& what, const AttentionShape& s
   const LaunchStatus heads = check_heads(what, shape.heads, shape.head_dim);
   if (!heads.ok()) return heads;
   if (shape.kv_heads == 0 || shape.heads % shape.kv_heads != 0) {
-    return invalid_launch(what + ": " + std::to_string(shape.heads) +
-                          " query heads cannot share " + std::to_string(shape.kv_heads) +
-                          " kv heads evenly");
+    return invalid_launch(what + ": " + std::to_string(shape.heads) + " query heads cannot share " +
+                          std::to_string(shape.kv_heads) + " kv heads evenly");
   }
   if (!(shape.scale > 0.0f && shape.scale <= 65536.0f)) {
     return invalid_launch(what + ": the scale of the scores is " + std::to_string(shape.scale) +
@@ -66,8 +65,7 @@ inline LaunchStatus check_chunk(const std::string& what, std::uint32_t begin, st
 inline LaunchStatus check_sequences(const std::string& what, std::uint32_t sequences) {
   if (sequences == 0 || sequences > kMaxAttentionSequences) {
     return invalid_launch(what + ": " + std::to_string(sequences) +
-                          " sequences are not within 1.." +
-                          std::to_string(kMaxAttentionSequences));
+                          " sequences are not within 1.." + std::to_string(kMaxAttentionSequences));
   }
   return LaunchStatus();
 }

@@ -2,8 +2,8 @@
 // kernel of its own.
 //
 // The order of a value's arithmetic, in F32: M = the largest maximum; over the partitions,
-// ascending, d = 2^(maximum - M), sum = fma(partition's sum, d, sum), value = fma(partition's value,
-// d, value), both from 0; out = value / sum.
+// ascending, d = 2^(maximum - M), sum = fma(partition's sum, d, sum), value = fma(partition's
+// value, d, value), both from 0; out = value / sum.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +23,7 @@ __device__ inline float4 combined_attention(const AttentionPartials& partials, s
                                             std::uint32_t position, std::uint32_t head,
                                             std::uint32_t dim) {
   const std::uint32_t used = position / kPartitionTokens + 1;
-  const std::size_t first =
-      static_cast<std::size_t>(sequence) * partials.partitions * heads + head;
+  const std::size_t first = static_cast<std::size_t>(sequence) * partials.partitions * heads + head;
   const float2* const weights = partials.weights + first;
   const float* const values = partials.values + first * head_dim + dim;
   float maximum = weights[0].x;

@@ -9,7 +9,8 @@
 //   score s    mma over the head's dimensions, 16 at a time; -inf where the key is not seen
 //   maximum    M = max(M, s of the tile); decay = 2^((M before - M) * c), c = scale * log2(e)
 //   weight w   2^((s - M) * c) rounded to F16
-//   sum        four sums, t = 0 to 3, over keys 8 n + 2 t and 8 n + 2 t + 1 of each tile, ascending:
+//   sum        four sums, t = 0 to 3, over keys 8 n + 2 t and 8 n + 2 t + 1 of each tile,
+//   ascending:
 //              sum t = fma(sum t before, decay, theirs)
 //   values     times decay, then mma over the tile's keys, 16 at a time
 // At the end out = values * (1 / ((sum 0 + sum 1) + (sum 2 + sum 3))), rounded to F16. A tile that
@@ -55,8 +56,8 @@ struct FlashPrefillTraits {
 // Starts copying a tile's keys and values. Rows from key_end on become zeros.
 template <typename Traits>
 __device__ void load_tile(const FlashPrefillParams& params, std::uint32_t kv_head,
-                          std::uint32_t tile, std::uint32_t key_end,
-                          typename Traits::Tile& keys, typename Traits::Tile& values) {
+                          std::uint32_t tile, std::uint32_t key_end, typename Traits::Tile& keys,
+                          typename Traits::Tile& values) {
   constexpr int kRowsAtOnce = Traits::kThreads / Traits::kChunks;
   const int chunk = static_cast<int>(threadIdx.x) % Traits::kChunks;
 #pragma unroll
@@ -66,16 +67,15 @@ __device__ void load_tile(const FlashPrefillParams& params, std::uint32_t kv_hea
     const bool is_valid = key < key_end;
     const std::uint32_t from = is_valid ? key : key_end - 1;
     const int to = chunk ^ (row % 8);
-    ptx::cp_async_16(&keys.rows[row][to],
-                     cache_row<Traits::kHeadDim>(params.blocks, params.shape.key_offset, kv_head,
-                                                 from) +
-                         chunk,
-                     is_valid);
-    ptx::cp_async_16(&values.rows[row][to],
-                     cache_row<Traits::kHeadDim>(params.blocks, params.shape.value_offset, kv_head,
-                                                 from) +
-                         chunk,
-                     is_valid);
+    ptx::cp_async_16(
+        &keys.rows[row][to],
+        cache_row<Traits::kHeadDim>(params.blocks, params.shape.key_offset, kv_head, from) + chunk,
+        is_valid);
+    ptx::cp_async_16(
+        &values.rows[row][to],
+        cache_row<Traits::kHeadDim>(params.blocks, params.shape.value_offset, kv_head, from) +
+            chunk,
+        is_valid);
   }
   ptx::cp_async_commit();
 }
@@ -193,8 +193,8 @@ __device__ void store_rows(const FlashPrefillParams& params, std::uint32_t row, 
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     const float inverse = 1.0f / sum;
     if (row + 8 * half < total) {
-      __half* const out = params.out + row_offset<Traits>(params.shape, row + 8 * half) +
-                          2 * (threadIdx.x % 4);
+      __half* const out =
+          params.out + row_offset<Traits>(params.shape, row + 8 * half) + 2 * (threadIdx.x % 4);
 #pragma unroll
       for (int n = 0; n < Traits::kHeadDim / 8; ++n) {
         // + 0 makes -0 into 0, which a tile that the row does not see may or may not have done.

@@ -1,8 +1,8 @@
 // Scores of keys against queries on CUDA cores: a lane has a key in its registers, the block the
 // queries in its shared memory; half2 products are summed in short chains.
 //
-// A query is multiplied by the power of two that brings its largest magnitude into [1/16, 1/8), then
-// rounded to F16: no chain can overflow, whatever the keys. The order of a score's arithmetic:
+// A query is multiplied by the power of two that brings its largest magnitude into [1/16, 1/8),
+// then rounded to F16: no chain can overflow, whatever the keys. The order of a score's arithmetic:
 //   chain   16 dimensions d to d + 15: pairs (d, d + 1) multiplied in F16, then seven fused
 //           multiply-adds with the next pairs, rounded to F16 each, subnormals kept
 //   dot     0 + the first chain's low half + its high half + the second's low half + …, in F32

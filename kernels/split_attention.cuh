@@ -162,8 +162,8 @@ __global__ void __launch_bounds__(SplitAttentionTraits<kHeadDim>::kThreads,
       const std::uint32_t token = first_of_warp + lane / kChunks * kChunks + i;
       values[i] = make_uint4(0, 0, 0, 0);
       if (token <= position) {
-        values[i] = __ldg(cache_row<kHeadDim>(blocks, shape.value_offset, kv_head, token) +
-                          lane % kChunks);
+        values[i] =
+            __ldg(cache_row<kHeadDim>(blocks, shape.value_offset, kv_head, token) + lane % kChunks);
       }
     }
     __syncthreads();
@@ -174,13 +174,13 @@ __global__ void __launch_bounds__(SplitAttentionTraits<kHeadDim>::kThreads,
         first_head;
     for (int head = warp; head < heads; head += Traits::kWarps) {
       const float4 score = *reinterpret_cast<const float4*>(&shared.scores[head][4 * lane]);
-      const float maximum =
-          warp_maximum(fmaxf(fmaxf(score.x, score.y), fmaxf(score.z, score.w)));
+      const float maximum = warp_maximum(fmaxf(fmaxf(score.x, score.y), fmaxf(score.z, score.w)));
       const __half2 low = __floats2half2_rn(ptx::exp2_approx(score.x - maximum) * 0.125f,
                                             ptx::exp2_approx(score.y - maximum) * 0.125f);
       const __half2 high = __floats2half2_rn(ptx::exp2_approx(score.z - maximum) * 0.125f,
                                              ptx::exp2_approx(score.w - maximum) * 0.125f);
-      reinterpret_cast<uint2*>(shared.weights[head])[lane] = make_uint2(bits_of(low), bits_of(high));
+      reinterpret_cast<uint2*>(shared.weights[head])[lane] =
+          make_uint2(bits_of(low), bits_of(high));
       const float sum = warp_sum(((__low2float(low) + __high2float(low)) + __low2float(high)) +
                                  __high2float(high));
       if (lane == 0) params.partials.weights[partial + head] = make_float2(maximum, sum);
@@ -191,8 +191,8 @@ __global__ void __launch_bounds__(SplitAttentionTraits<kHeadDim>::kThreads,
     __syncthreads();
 
     for (int head = warp; head < heads; head += Traits::kWarps) {
-      float* const out = params.partials.values + (partial + head) * kHeadDim +
-                         Traits::kLaneDims * lane;
+      float* const out =
+          params.partials.values + (partial + head) * kHeadDim + Traits::kLaneDims * lane;
       float sums[Traits::kLaneDims];
 #pragma unroll
       for (int i = 0; i < Traits::kLaneDims; ++i) {

@@ -1,17 +1,19 @@
 // token_attention: how much a chunk's last rows look at each of its tokens. For sm_53 and later.
 //
-// Pairs (query, head of the group) of a kv head are numbered query-major and taken kPairs at a time:
-// a slice. Three kernels:
+// Pairs (query, head of the group) of a kv head are numbered query-major and taken kPairs at a
+// time: a slice. Three kernels:
 //   softmax_sums           of each pair and partition of keys: maximum and sum
 //   squared_weights        of each slice and kv head: the sum over its pairs of a^2 of every token
 //   mean_squared_weights   of all slices and kv heads
-// The order of the arithmetic, in F32 (scores as in key_scores.cuh, -inf where the key is not seen):
+// The order of the arithmetic, in F32 (scores as in key_scores.cuh, -inf where the key is not
+// seen):
 //   partition   M its largest score; lane l adds 2^(score - M) of tokens 4 l to 4 l + 3, ascending;
 //               the lanes are added as a butterfly, 16 apart first; 0 where the query sees nothing
 //   pair        N the largest of the M; sum = fma(partition's sum, 2^(M - N), sum), ascending from
 //               0; inverse = 1 / sum
 //   token       a = 2^(score - N) * inverse; square sum = fma(a, a, square sum), pairs ascending
-//   mean        of slices, ascending, of kv heads, ascending: added; / (heads * queries that see it)
+//   mean        of slices, ascending, of kv heads, ascending: added; / (heads * queries that see
+//   it)
 #pragma once
 
 #include <cmath>
@@ -35,10 +37,10 @@ constexpr std::uint32_t kSlicePairs = 32;
 // What the three kernels share. `queries` is at most `rows`.
 struct TokenAttentionKernelParams {
   TokenAttentionParams call;
-  float2* sums;           // [kv_heads, partitions, pairs]: maximum, sum
-  float* squares;         // [slices, kv_heads, rows]
-  std::uint32_t pairs;    // queries * group
-  std::uint32_t slices;   // ceil(pairs / kSlicePairs)
+  float2* sums;              // [kv_heads, partitions, pairs]: maximum, sum
+  float* squares;            // [slices, kv_heads, rows]
+  std::uint32_t pairs;       // queries * group
+  std::uint32_t slices;      // ceil(pairs / kSlicePairs)
   std::uint32_t partitions;  // of keys [0, begin + rows)
 };
 
@@ -81,8 +83,8 @@ __device__ void stage_slice(const TokenAttentionKernelParams& params,
   for (std::uint32_t i = threadIdx.x / 32; i < pairs; i += Traits::kWarps) {
     const std::uint32_t pair = blockIdx.z * kSlicePairs + i;
     const std::uint32_t row = call.rows - call.queries + pair / group;
-    const std::size_t query = static_cast<std::size_t>(row) * call.shape.heads +
-                              blockIdx.y * group + pair % group;
+    const std::size_t query =
+        static_cast<std::size_t>(row) * call.shape.heads + blockIdx.y * group + pair % group;
     const float unit =
         stage_query(static_cast<const Query*>(call.q) + query * Traits::kHeadDim, slice.queries[i]);
     if (threadIdx.x % 32 == 0) {
@@ -124,10 +126,10 @@ __global__ void __launch_bounds__(TokenAttentionTraits<kHeadDim>::kThreads)
     const float4 score = *reinterpret_cast<const float4*>(&shared.scores[i][4 * lane]);
     const float maximum = warp_maximum(fmaxf(fmaxf(score.x, score.y), fmaxf(score.z, score.w)));
     const float zero = maximum == -INFINITY ? 0.0f : maximum;  // -inf less itself is no number
-    const float sum = warp_sum(((ptx::exp2_approx(score.x - zero) +
-                                 ptx::exp2_approx(score.y - zero)) +
-                                ptx::exp2_approx(score.z - zero)) +
-                               ptx::exp2_approx(score.w - zero));
+    const float sum =
+        warp_sum(((ptx::exp2_approx(score.x - zero) + ptx::exp2_approx(score.y - zero)) +
+                  ptx::exp2_approx(score.z - zero)) +
+                 ptx::exp2_approx(score.w - zero));
     if (lane == 0) out[i] = make_float2(maximum, sum);
   }
 }
@@ -143,8 +145,7 @@ __global__ void __launch_bounds__(TokenAttentionTraits<kHeadDim>::kThreads)
   stage_slice<Traits, Query>(params, shared.slice);
   if (threadIdx.x < pairs) {
     const float2* const sums =
-        params.sums +
-        static_cast<std::size_t>(blockIdx.y) * params.partitions * params.pairs +
+        params.sums + static_cast<std::size_t>(blockIdx.y) * params.partitions * params.pairs +
         blockIdx.z * kSlicePairs + threadIdx.x;
     float maximum = sums[0].x;
     for (std::uint32_t p = 1; p < params.partitions; ++p) {
@@ -172,8 +173,8 @@ __global__ void __launch_bounds__(TokenAttentionTraits<kHeadDim>::kThreads)
     if (token <= shared.slice.positions[i]) sum = fmaf(weight, weight, sum);
   }
   params.squares[(static_cast<std::size_t>(blockIdx.z) * call.shape.kv_heads + blockIdx.y) *
-                             call.rows +
-                         (token - call.begin)] = sum;
+                     call.rows +
+                 (token - call.begin)] = sum;
 }
 
 template <unsigned kThreads>

@@ -1,7 +1,6 @@
-#include "kernels/attention.cuh"
-
 #include <string>
 
+#include "kernels/attention.cuh"
 #include "kernels/attention_checks.cuh"
 #include "kernels/flash_prefill.cuh"
 #include "kernels/launch.cuh"

@@ -1,8 +1,7 @@
-#include "kernels/attention.cuh"
-
 #include <algorithm>
 #include <string>
 
+#include "kernels/attention.cuh"
 #include "kernels/attention_checks.cuh"
 #include "kernels/attention_combine.cuh"
 #include "kernels/launch.cuh"

@@ -1,10 +1,9 @@
-#include "kernels/token_attention.cuh"
-
 #include <algorithm>
 #include <string>
 
 #include "kernels/attention_checks.cuh"
 #include "kernels/launch.cuh"
+#include "kernels/token_attention.cuh"
 
 namespace kvferry {
 namespace kernels {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <cstring>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -17,6 +17,8 @@
 #include "kernels/attention.cuh"
 
 namespace kvferry::test {
+
+using kvferry_test::DeviceArray;
 
 static_assert(kernels::kCacheBlockTokens == kBlockTokens, "one size of block");
 
@@ -111,7 +113,8 @@ class DeviceCache {
                                          std::uint32_t table_blocks, Random& random) {
     std::vector<std::size_t> order(count_blocks(sequences) + 1);
     std::iota(order.begin(), order.end(), std::size_t{0});
-    for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
+    for (std::size_t i = order.size() - 1; i > 0; --i)
+      std::swap(order[i], order[random() % (i + 1)]);
     std::vector<std::uint8_t> host(pool_.size(), 0xff);
     std::vector<kernels::CacheBlock> table(sequences.size() * table_blocks,
                                            reinterpret_cast<kernels::CacheBlock>(16));
@@ -133,8 +136,8 @@ class DeviceCache {
     for (std::uint32_t h = 0; h < heads.kv_heads; ++h) {
       for (std::uint32_t t = first; t < end; ++t) {
         for (const Plane plane : {Plane::kKey, Plane::kValue}) {
-          const double* from = plane == Plane::kKey ? tokens.key(heads, h, t)
-                                                    : tokens.value(heads, h, t);
+          const double* from =
+              plane == Plane::kKey ? tokens.key(heads, h, t) : tokens.value(heads, h, t);
           std::uint8_t* to =
               block + layout_.tile_offset(1, plane, h) + (t - first) * layout_.head_bytes;
           for (std::uint32_t d = 0; d < heads.head_dim; ++d) {

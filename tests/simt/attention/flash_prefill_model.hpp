@@ -41,8 +41,8 @@ inline std::vector<double> flash_prefill_model(const Heads& heads, const Tokens&
     float tile_sums[4] = {};
     for (float& v : values) v *= decay;
     for (std::uint32_t t = 0; t < seen; ++t) {
-      const float weight = static_cast<float>(rounded_to_half(
-          static_cast<double>(power_of_two((scores[t] - maximum) * factor))));
+      const float weight = static_cast<float>(
+          rounded_to_half(static_cast<double>(power_of_two((scores[t] - maximum) * factor))));
       tile_sums[t / 2 % 4] += weight;
       const double* value = tokens.value(heads, kv_head, first + t);
       for (std::uint32_t d = 0; d < dim; ++d) values[d] += weight * static_cast<float>(value[d]);

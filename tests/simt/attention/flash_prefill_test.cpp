@@ -22,9 +22,12 @@ std::vector<std::uint16_t> run(const Heads& heads, const DeviceCache& cache,
                                const std::vector<double>& q, std::uint32_t begin) {
   const std::uint32_t rows = static_cast<std::uint32_t>(q.size() / heads.row());
   const DeviceArray<std::uint16_t> device_q(to_bits(q)), out(q.size());
-  const kernels::FlashPrefillParams params = {
-      cache.shape(heads), reinterpret_cast<const __half*>(device_q.data()),
-      reinterpret_cast<__half*>(out.data()), cache.table(), rows, begin};
+  const kernels::FlashPrefillParams params = {cache.shape(heads),
+                                              reinterpret_cast<const __half*>(device_q.data()),
+                                              reinterpret_cast<__half*>(out.data()),
+                                              cache.table(),
+                                              rows,
+                                              begin};
   const kernels::LaunchStatus status = kernels::launch_flash_prefill(params, nullptr);
   INFO((status.ok() ? std::string() : status.error().message));
   REQUIRE(status.ok());
@@ -158,9 +161,12 @@ TEST_CASE("flash_prefill names what it does not take") {
   const Tokens tokens = random_tokens(random, heads, 8);
   const DeviceCache cache(heads, {tokens}, 1, random);
   const DeviceArray<std::uint16_t> q(8 * heads.row()), out(8 * heads.row());
-  const kernels::FlashPrefillParams good = {
-      cache.shape(heads), reinterpret_cast<const __half*>(q.data()),
-      reinterpret_cast<__half*>(out.data()), cache.table(), 8, 0};
+  const kernels::FlashPrefillParams good = {cache.shape(heads),
+                                            reinterpret_cast<const __half*>(q.data()),
+                                            reinterpret_cast<__half*>(out.data()),
+                                            cache.table(),
+                                            8,
+                                            0};
   const auto refuses = [&](const std::string& text, auto change) {
     kernels::FlashPrefillParams params = good;
     change(params);

@@ -20,7 +20,8 @@ class KeyScoreModel {
   explicit KeyScoreModel(const float* q, std::uint32_t head_dim) : query_(head_dim) {
     float largest = 0.0f;
     for (std::uint32_t d = 0; d < head_dim; ++d) largest = std::max(largest, std::fabs(q[d]));
-    const int exponent = largest == 0.0f ? -100 : std::min(std::max(std::ilogb(largest), -100), 100);
+    const int exponent =
+        largest == 0.0f ? -100 : std::min(std::max(std::ilogb(largest), -100), 100);
     for (std::uint32_t d = 0; d < head_dim; ++d) {
       query_[d] = rounded_to_half(std::ldexp(static_cast<double>(q[d]), -exponent - 4));
     }

@@ -33,8 +33,8 @@ inline PartitionModel partition_model(const Heads& heads, const Tokens& tokens,
   std::vector<double> weights(128);
   std::vector<float> lanes(32);
   for (std::size_t t = 0; t < 128; ++t) {
-    weights[t] = rounded_to_half(
-        static_cast<double>(power_of_two(scores[t] - result.maximum) * 0.125f));
+    weights[t] =
+        rounded_to_half(static_cast<double>(power_of_two(scores[t] - result.maximum) * 0.125f));
     lanes[t / 4] += static_cast<float>(weights[t]);
   }
   result.sum = butterfly_sum(lanes);

@@ -78,10 +78,10 @@ struct Decode {
     const DeviceArray<float> values(slots * heads.head_dim);
     const DeviceArray<float2> weights(slots);
     const kernels::AttentionPartials partials = {values.data(), weights.data(), partitions()};
-    require_launched(kernels::launch_split_attention(
-        {cache.shape(heads), device_q.data(), cache.table(), positions.data(), partials, count,
-         table_blocks},
-        multiprocessors, nullptr));
+    require_launched(
+        kernels::launch_split_attention({cache.shape(heads), device_q.data(), cache.table(),
+                                         positions.data(), partials, count, table_blocks},
+                                        multiprocessors, nullptr));
     require_launched(kernels::launch_combine_attention(
         {partials, positions.data(), out.data(), heads.heads(), heads.head_dim, count}, nullptr));
     return {values.values(), weights.values(), out.values()};
@@ -215,8 +215,8 @@ TEST_CASE("split_attention and combine_attention name what they do not take") {
   const kernels::AttentionPartials partials = {values.data(), weights.data(), 2};
   using Split = kernels::SplitAttentionParams;
   using Combine = kernels::CombineAttentionParams;
-  const Split split = {cache.shape(heads), q.data(), cache.table(), positions.data(),
-                       partials,           1,        5};
+  const Split split = {
+      cache.shape(heads), q.data(), cache.table(), positions.data(), partials, 1, 5};
   const Combine combine = {partials, positions.data(), out.data(), 4, 64, 1};
   const auto expect = [](const kernels::LaunchStatus& status, const std::string& text) {
     INFO(text);

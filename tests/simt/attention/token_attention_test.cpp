@@ -46,9 +46,15 @@ struct Chunk {
     const DeviceCache cache(heads, {tokens}, KvPool::blocks_for(tokens.count), random);
     const DeviceArray<Query> device_q(host_q);
     const DeviceArray<float> out(rows);
-    kernels::TokenAttentionParams params = {cache.shape(heads), device_q.data(), out.data(),
-                                            cache.table(),      rows,            begin,
-                                            queries,            nullptr,         0};
+    kernels::TokenAttentionParams params = {cache.shape(heads),
+                                            device_q.data(),
+                                            out.data(),
+                                            cache.table(),
+                                            rows,
+                                            begin,
+                                            queries,
+                                            nullptr,
+                                            0};
     params.workspace_bytes = kernels::token_attention_workspace(params);
     const DeviceArray<std::uint8_t> workspace(params.workspace_bytes);
     params.workspace = workspace.data();
@@ -102,7 +108,8 @@ struct Chunk {
         }
       }
     }
-    for (std::uint32_t t = 0; t < rows; ++t) total[t] /= (rows - std::max(t, first)) * heads.heads();
+    for (std::uint32_t t = 0; t < rows; ++t)
+      total[t] /= (rows - std::max(t, first)) * heads.heads();
     return total;
   }
 
@@ -207,9 +214,8 @@ TEST_CASE("token_attention names what it does not take") {
     p.rows = 1u << 23;
     p.queries = 1u << 23;
   });
-  refuses("q is null or not aligned to 4", [](Params& p) {
-    p.q = static_cast<const std::uint8_t*>(p.q) + 2;
-  });
+  refuses("q is null or not aligned to 4",
+          [](Params& p) { p.q = static_cast<const std::uint8_t*>(p.q) + 2; });
   refuses("out is null", [](Params& p) { p.out = nullptr; });
   refuses("the block table is null", [](Params& p) { p.blocks = nullptr; });
   refuses("the workspace is null", [](Params& p) { p.workspace = nullptr; });
