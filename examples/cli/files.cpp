@@ -87,6 +87,16 @@ Status check_output(const std::string& path, const std::vector<std::string>& inp
   return {};
 }
 
+Status commit_all(std::vector<AtomicFile>& files) {
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    Status committed = files[i].commit();
+    if (committed.ok()) continue;
+    for (std::size_t k = 0; k < i; ++k) ::unlink(files[k].path().c_str());
+    return committed;
+  }
+  return {};
+}
+
 Result<std::vector<TokenId>> read_ids(const std::string& path, std::uint32_t vocab) {
   KVFERRY_ASSIGN(const std::string text, read_file(path));
   const auto json = nlohmann::json::parse(text, nullptr, false);

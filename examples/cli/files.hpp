@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kvferry/cache/source_sink.hpp"
+#include "kvferry/core/atomic_file.hpp"
 #include "kvferry/core/result.hpp"
 
 namespace kvferry::cli {
@@ -19,6 +20,9 @@ Result<std::string> read_file(const std::string& path);
 
 // kInvalidArgument when an output would replace one of the command's inputs.
 Status check_output(const std::string& path, const std::vector<std::string>& inputs);
+
+// Written files appear together: when one cannot, those before it are removed again.
+Status commit_all(std::vector<AtomicFile>& files);
 
 // A JSON array of token ids below `vocab`. Errors name the file and the element.
 Result<std::vector<TokenId>> read_ids(const std::string& path, std::uint32_t vocab);

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "kvferry/core/atomic_file.hpp"
 #include "kvferry/engine/model_file.hpp"
 #include "kvferry/quality/calibration.hpp"
 #include "kvferry/quality/contexts.hpp"
@@ -28,7 +27,7 @@ struct Options {
   std::size_t threads = 0;
 };
 
-// Files of which the last appear once all of them are whole.
+// All of the files, or none.
 Status save_all(const std::vector<std::pair<std::string, Bytes>>& contents) {
   std::vector<AtomicFile> files;
   for (const auto& content : contents) {
@@ -36,7 +35,7 @@ Status save_all(const std::vector<std::pair<std::string, Bytes>>& contents) {
     KVFERRY_TRY(file.write(content.second));
     files.push_back(std::move(file));
   }
-  for (AtomicFile& file : files) KVFERRY_TRY(file.commit());
+  KVFERRY_TRY(commit_all(files));
   for (const auto& content : contents)
     std::cout << content.first << ": " << content.second.size() << " bytes\n";
   return {};

@@ -203,6 +203,11 @@ Status run(const Options& options) {
   return {};
 }
 
+std::string is_profile(const std::string& name) {
+  const Result<Profile> profile = profile_from_name(name);
+  return profile.ok() ? std::string() : profile.error().message;
+}
+
 }  // namespace
 
 void add_eval(CLI::App& app, Command& chosen) {
@@ -224,13 +229,10 @@ void add_eval(CLI::App& app, Command& chosen) {
   command->add_option("--contexts", options->contexts,
                       "Folder of .txt files to evaluate on instead of the texts built in");
   for (const Profile profile : {Profile::kHigh, Profile::kMedium, Profile::kLow, Profile::kLowest})
-    if (is_available(profile)) options->profiles.emplace_back(name_of(profile));
-  std::vector<std::string> profiles;
-  for (std::uint8_t p = 0; p <= static_cast<std::uint8_t>(Profile::kQ4H); ++p)
-    profiles.emplace_back(name_of(static_cast<Profile>(p)));
+    options->profiles.emplace_back(name_of(profile));
   command->add_option("--profiles", options->profiles, "Profiles, separated by commas")
       ->delimiter(',')
-      ->check(CLI::IsMember(profiles))
+      ->check(is_profile)
       ->capture_default_str();
   std::vector<std::string> names;
   for (const auto& baseline : baselines()) names.push_back(baseline->name());

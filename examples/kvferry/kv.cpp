@@ -7,9 +7,7 @@
 
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "kvferry/core/atomic_file.hpp"
 #include "kvferry/core/half.hpp"
 
 #include "cli/files.hpp"
@@ -101,12 +99,7 @@ Status run(const Options& options) {
     KVFERRY_TRY(write_plane(part.sequence, part.plane, file));
     files.push_back(std::move(file));
   }
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    Status committed = files[i].commit();
-    if (committed.ok()) continue;
-    for (std::size_t k = 0; k < i; ++k) ::unlink(files[k].path().c_str());  // all four or none
-    return committed;
-  }
+  KVFERRY_TRY(commit_all(files));
 
   const HandoffReport& report = handed.handoff->sender;
   const KvGeometry& geometry = handed.sequence->geometry();

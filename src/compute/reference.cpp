@@ -69,15 +69,14 @@ Result<Compute<path::Reference>::Head> Compute<path::Reference>::load_head(
   return head;
 }
 
-Status Compute<path::Reference>::check_cache(const KvGeometry& geometry) {
-  if (geometry.type == ElementType::kF32) return Status();
+Status Compute<path::Reference>::check_cache(const KvPool& pool) {
+  if (pool.geometry().type == ElementType::kF32) return check_memory(kName, pool, *cache_memory());
   return Error(ErrorCode::kUnsupported, std::string("the path `reference` computes on a cache of "
                                                     "f32, not of ") +
-                                            name_of(geometry.type));
+                                            name_of(pool.geometry().type));
 }
 
 Status Compute<path::Reference>::begin(const Batch& batch, const KvGeometry& geometry) {
-  KVFERRY_TRY(check_cache(geometry));
   layout_ = KvBlockLayout(geometry);
   first_row_ = 0;
   rows_.clear();

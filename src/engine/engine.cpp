@@ -26,6 +26,7 @@ class PathEngine final : public Engine {
   const char* path() const override { return Compute<Path>::kName; }
   LayerRange layers() const override { return model_->layers(); }
   KvGeometry geometry() const override { return model_->geometry(Compute<Path>::kCacheType); }
+  std::shared_ptr<KvMemory> cache_memory() const override { return Compute<Path>::cache_memory(); }
 
   Status prefill(const PrefillRequest& request, KvSequence& sequence) override {
     const std::lock_guard<std::mutex> lock(mutex_);

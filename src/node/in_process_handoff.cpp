@@ -25,7 +25,8 @@ Result<std::unique_ptr<InProcessHandoff>> InProcessHandoff::start(
     const LoadedModel& model, std::shared_ptr<const KvSequence> from,
     const std::vector<TokenId>& prompt, Profile profile) {
   KVFERRY_ASSIGN(std::shared_ptr<KvPool> pool,
-                 KvPool::create(model.pool->geometry(), model.pool->capacity_blocks()));
+                 KvPool::create(model.pool->geometry(), model.pool->capacity_blocks(),
+                                model.engine->cache_memory()));
   std::unique_ptr<InProcessHandoff> handoff(
       new InProcessHandoff(model, std::move(from), KvSequence::create(std::move(pool))));
   SendOptions options;

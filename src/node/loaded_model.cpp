@@ -37,8 +37,9 @@ Result<LoadedModel> LoadedModel::load(const ModelOptions& options) {
   KVFERRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::load(file, engine_options));
   KvGeometry geometry = engine->geometry();
   if (options.cache_type) geometry.type = *options.cache_type;
-  KVFERRY_ASSIGN(std::shared_ptr<KvPool> pool,
-                 KvPool::create(geometry, KvPool::blocks_for(options.cache_tokens)));
+  KVFERRY_ASSIGN(
+      std::shared_ptr<KvPool> pool,
+      KvPool::create(geometry, KvPool::blocks_for(options.cache_tokens), engine->cache_memory()));
   const ModelIdentity identity = identity_of(file);
   std::shared_ptr<const Codebook> codebook;
   std::shared_ptr<const Predictor> predictor;

@@ -45,6 +45,9 @@ class QueryEngine final : public Engine {
   const char* path() const override { return Compute<path::Reference>::kName; }
   LayerRange layers() const override { return model_->layers(); }
   KvGeometry geometry() const override { return model_->geometry(ElementType::kF32); }
+  std::shared_ptr<KvMemory> cache_memory() const override {
+    return Compute<path::Reference>::cache_memory();
+  }
   Status prefill(const PrefillRequest& request, KvSequence& sequence) override {
     PrefillRequest observed = request;
     observed.on_layer = [&](const LayerReady& ready) -> Status {

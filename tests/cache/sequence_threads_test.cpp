@@ -167,7 +167,7 @@ TEST_CASE("an abort waits for writes under way and frees the blocks once") {
 TEST_CASE("commit and abort wait for the rows that are being copied") {
   for (const bool abort : {false, true}) {
     KvImportLedger ledger(kGeometry, 0, 1);
-    const auto nothing = [] {};
+    const auto nothing = [] { return Status(); };
     for (std::uint32_t l = 2; l < 5; ++l)
       REQUIRE(ledger.write({l, Plane::kKey, 0, 1}, nothing).ok());
     for (std::uint32_t l = 2; l < 4; ++l)
@@ -185,6 +185,7 @@ TEST_CASE("commit and abort wait for the rows that are being copied") {
                                  copying = true;
                                  while (!go_on) std::this_thread::yield();
                                  copied = true;
+                                 return Status();
                                })
                         .ok();
     });

@@ -1,53 +1,21 @@
 // What a receiver keeps of codebooks and predictors, and of decoded rows.
 #include "kvferry/codec/model_data_store.hpp"
 
-#include <cstdlib>
 #include <fstream>
-#include <set>
 #include <string>
 #include <thread>
 
 #include <catch2/catch.hpp>
-#include <dirent.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "kvferry/codec/decoded_rows.hpp"
 
 #include "test_predictor.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 using namespace kvferry;
 
 namespace {
-
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/kvferry-store-XXXXXX";
-    REQUIRE(mkdtemp(name) != nullptr);
-    root_ = name;
-  }
-  ~Folder() {
-    for (const std::string& file : files()) unlink((path() + "/" + file).c_str());
-    rmdir(path().c_str());
-    rmdir((root_ + "/a").c_str());
-    rmdir(root_.c_str());
-  }
-  // Two levels that are not there at first.
-  std::string path() const { return root_ + "/a/b"; }
-  std::set<std::string> files() const {
-    std::set<std::string> names;
-    DIR* folder = opendir(path().c_str());
-    while (const dirent* entry = folder == nullptr ? nullptr : readdir(folder)) {
-      if (entry->d_name[0] != '.') names.insert(entry->d_name);
-    }
-    if (folder != nullptr) closedir(folder);
-    return names;
-  }
-
- private:
-  std::string root_;
-};
 
 ModelIdentity identity() {
   ModelIdentity id;
@@ -89,10 +57,11 @@ TEST_CASE("a store keeps what was used last, up to its number") {
 }
 
 TEST_CASE("a folder keeps over a restart, bounded, and what is damaged in it is ignored") {
-  const Folder folder;
+  const TemporaryFolder folder;
+  const std::string kept = folder.file("a/b");  // two levels that are not there
   std::string log;
   ModelDataStoreOptions options;
-  options.folder = folder.path();
+  options.folder = kept;
   options.codebooks = 2;
   options.log = [&log](const std::string& line) { log += line + "\n"; };
   const auto a = codebook(1);
@@ -101,11 +70,11 @@ TEST_CASE("a folder keeps over a restart, bounded, and what is damaged in it is 
     ModelDataStore store(identity(), options);
     store.add(a);
     store.add(predictor);
-    CHECK(folder.files().empty());
+    CHECK(TemporaryFolder::files(kept).empty());
     store.save();
-    CHECK(folder.files().size() == 2);
+    CHECK(TemporaryFolder::files(kept).size() == 2);
     struct stat found;
-    REQUIRE(stat(folder.path().c_str(), &found) == 0);
+    REQUIRE(stat(kept.c_str(), &found) == 0);
     CHECK((found.st_mode & 0777) == 0700);
   }
   {
@@ -117,22 +86,22 @@ TEST_CASE("a folder keeps over a restart, bounded, and what is damaged in it is 
   CHECK(log.empty());
   // What is not the store's is left alone; what a killed process left behind is not.
   for (const char* name : {"codebook-mine.kvfc", "codebook-0123456789abcdef.kvfc", "notes"})
-    std::ofstream(folder.path() + "/" + name) << "x";
-  std::ofstream(folder.path() + "/codebook-0123456789abcdef.x1Y2z3") << "x";
+    std::ofstream(kept + "/" + name) << "x";
+  std::ofstream(kept + "/codebook-0123456789abcdef.x1Y2z3") << "x";
   for (std::uint32_t seed = 2; seed < 6; ++seed) {
     ModelDataStore store(identity(), options);
     store.add(codebook(seed));
     store.save();
   }
-  CHECK(folder.files().size() == 3 + 3);  // two codebooks and the predictor
-  CHECK(folder.files().count("codebook-mine.kvfc") == 1);
-  CHECK(folder.files().count("codebook-0123456789abcdef.x1Y2z3") == 0);
+  CHECK(TemporaryFolder::files(kept).size() == 3 + 3);  // two codebooks and the predictor
+  CHECK(TemporaryFolder::files(kept).count("codebook-mine.kvfc") == 1);
+  CHECK(TemporaryFolder::files(kept).count("codebook-0123456789abcdef.x1Y2z3") == 0);
   CHECK(ModelDataStore(identity(), options).codebook(a->id()) == nullptr);
   const auto last = codebook(5);
   for (const char* damage : {"x", "", "cut"}) {
     std::string path;
-    for (const std::string& name : folder.files()) {
-      const std::string file = folder.path() + "/" + name;
+    for (const std::string& name : TemporaryFolder::files(kept)) {
+      const std::string file = kept + "/" + name;
       if (name.find("codebook-") == 0 && ModelDataStore(identity(), options).codebook(last->id()) &&
           Codebook::load(file, identity()).ok() &&
           Codebook::load(file, identity()).value()->id() == last->id()) {
@@ -152,10 +121,11 @@ TEST_CASE("a folder keeps over a restart, bounded, and what is damaged in it is 
 }
 
 TEST_CASE("what is in a file under another id, or of another model, is ignored") {
-  const Folder folder;
+  const TemporaryFolder folder;
+  const std::string kept = folder.file("a/b");  // two levels that are not there
   std::string log;
   ModelDataStoreOptions options;
-  options.folder = folder.path();
+  options.folder = kept;
   options.log = [&log](const std::string& line) { log += line; };
   const auto a = codebook(1);
   {
@@ -163,8 +133,8 @@ TEST_CASE("what is in a file under another id, or of another model, is ignored")
     store.add(a);
     store.save();
   }
-  REQUIRE(folder.files().size() == 1);
-  const std::string path = folder.path() + "/" + *folder.files().begin();
+  REQUIRE(TemporaryFolder::files(kept).size() == 1);
+  const std::string path = kept + "/" + *TemporaryFolder::files(kept).begin();
   REQUIRE(codebook(2)->save(path).ok());
   CHECK(ModelDataStore(identity(), options).codebook(a->id()) == nullptr);
   CHECK_FALSE(log.empty());

@@ -1,50 +1,21 @@
 // Session files: they appear whole or not at all.
 #include "kvferry/handoff/session_file.hpp"
 
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <set>
 #include <string>
 
 #include <catch2/catch.hpp>
-#include <dirent.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "tests/support/temporary_folder.hpp"
 #include "tests/wire/session_fixture.hpp"
 
 using namespace kvferry;
 using namespace kvferry_test;
 
 namespace {
-
-// A folder that is removed with its files.
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/kvferry-session-XXXXXX";
-    REQUIRE(mkdtemp(name) != nullptr);
-    path_ = name;
-  }
-  ~Folder() {
-    for (const std::string& file : files()) unlink((path_ + "/" + file).c_str());
-    rmdir(path_.c_str());
-  }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-  std::set<std::string> files() const {
-    std::set<std::string> names;
-    DIR* folder = opendir(path_.c_str());
-    while (const dirent* entry = readdir(folder)) {
-      if (entry->d_name[0] != '.') names.insert(entry->d_name);
-    }
-    closedir(folder);
-    return names;
-  }
-
- private:
-  std::string path_;
-};
 
 std::vector<std::uint8_t> content(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -81,7 +52,7 @@ class FailingSource : public KvSource {
 }  // namespace
 
 TEST_CASE("A saved session loads, is inspected, and is the owner's alone") {
-  const Folder folder;
+  const TemporaryFolder folder;
   SmallCache cache(300);
   cache.fill();
   const std::string path = folder.file("a.kvsession");
@@ -105,7 +76,7 @@ TEST_CASE("A saved session loads, is inspected, and is the owner's alone") {
 }
 
 TEST_CASE("A save that fails leaves no file, or the one that was there") {
-  const Folder folder;
+  const TemporaryFolder folder;
   SmallCache cache(3);
   cache.fill();
   const StridedSource source = cache.source();
@@ -126,7 +97,7 @@ TEST_CASE("A save that fails leaves no file, or the one that was there") {
 }
 
 TEST_CASE("Paths that cannot be saved to, or loaded from") {
-  const Folder folder;
+  const TemporaryFolder folder;
   SmallCache cache(3);
   const auto saved = [&](const std::string& path) {
     return save_session(path, cache.source(), cache.offer(Profile::kRaw)).error().code;
@@ -140,7 +111,7 @@ TEST_CASE("Paths that cannot be saved to, or loaded from") {
 }
 
 TEST_CASE("A truncated file is named, at a frame's end too, and nothing is loaded") {
-  const Folder folder;
+  const TemporaryFolder folder;
   SmallCache cache(3);
   cache.fill();
   auto bytes = cache.session(Profile::kRaw);

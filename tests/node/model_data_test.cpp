@@ -5,7 +5,6 @@
 #include <mutex>
 #include <thread>
 
-#include <dirent.h>
 #include <unistd.h>
 
 #include "kvferry/codec/codebook.hpp"
@@ -15,41 +14,10 @@
 
 #include "node_fixture.hpp"
 #include "tests/codec/test_predictor.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace kvferry_test {
 namespace {
-
-// A folder that is removed with its files and folders.
-class Folder {
- public:
-  Folder() {
-    char name[] = "/tmp/kvferry-nodes-XXXXXX";
-    REQUIRE(mkdtemp(name) != nullptr);
-    path_ = name;
-  }
-  ~Folder() { remove(path_); }
-  const std::string& path() const { return path_; }
-  static std::vector<std::string> files(const std::string& folder) {
-    std::vector<std::string> names;
-    DIR* opened = opendir(folder.c_str());
-    if (opened == nullptr) return names;
-    while (const dirent* entry = readdir(opened)) {
-      if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
-    }
-    closedir(opened);
-    return names;
-  }
-
- private:
-  static void remove(const std::string& folder) {
-    for (const std::string& name : files(folder)) {
-      const std::string path = folder + "/" + name;
-      if (unlink(path.c_str()) != 0) remove(path);
-    }
-    rmdir(folder.c_str());
-  }
-  std::string path_;
-};
 
 double figure(const std::vector<std::pair<std::string, double>>& report, const std::string& name) {
   for (const auto& entry : report) {
@@ -62,7 +30,7 @@ double figure(const std::vector<std::pair<std::string, double>>& report, const s
 // again at the same address.
 class Nodes {
  public:
-  explicit Nodes(const Folder& folder, bool predictor_ahead = false)
+  explicit Nodes(const TemporaryFolder& folder, bool predictor_ahead = false)
       : kept_(folder.path() + "/kept/model-data") {
     const LoadedModel model = LoadedModel::load(tiny_options()).value();
     const KvGeometry& g = model.pool->geometry();
@@ -93,7 +61,7 @@ class Nodes {
   // The file with that beginning in the decode node's folder, as soon as it is there.
   std::string kept_file(const std::string& prefix, std::size_t bytes) const {
     for (int i = 0; i < 2000; ++i) {
-      for (const std::string& name : Folder::files(kept_)) {
+      for (const std::string& name : TemporaryFolder::files(kept_)) {
         if (name.compare(0, prefix.size(), prefix) != 0 || name.find('.') != std::string::npos)
           continue;
         std::ifstream in(kept_ + "/" + name, std::ios::binary | std::ios::ate);
@@ -135,7 +103,7 @@ class Nodes {
 };
 
 TEST_CASE("codebook and predictor are sent once, and a restart does not ask again") {
-  const Folder folder;
+  const TemporaryFolder folder;
   Nodes nodes(folder);
   const auto codebook_bytes = static_cast<double>(nodes.codebook().bytes().size());
 
@@ -161,7 +129,7 @@ TEST_CASE("codebook and predictor are sent once, and a restart does not ask agai
 }
 
 TEST_CASE("a damaged file is ignored with a log line, and fetched again") {
-  const Folder folder;
+  const TemporaryFolder folder;
   Nodes nodes(folder, true);
   const std::size_t bytes = nodes.codebook().bytes().size();
   const GenerationResult first = nodes.run();

@@ -18,8 +18,9 @@ class KvImportLedger {
   KvImportLedger(const KvGeometry& geometry, std::uint32_t begin, std::uint32_t end)
       : coverage_(geometry, begin, end) {}
 
-  // Claims the rows of `range` and calls copy(). Each row may be written once (KvCoverage::claim);
-  // kProtocol once the import is closed.
+  // Claims the rows of `range` and calls copy(), which gives a Status. Each row may be written once
+  // (KvCoverage::claim); kProtocol once the import is closed. An import of which a copy failed
+  // takes no more rows and cannot be committed: both give that error.
   template <typename Copy>
   Status write(const KvRange& range, Copy&& copy) {
     {
@@ -28,10 +29,11 @@ class KvImportLedger {
       KVFERRY_TRY(coverage_.claim(range));
       ++writers_;
     }
-    copy();
+    Status copied = copy();
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (!copied.ok() && failure_.ok()) failure_ = copied;
     if (--writers_ == 0) idle_.notify_all();
-    return Status();
+    return copied;
   }
 
   // When every row is there, calls publish(), which gives a Result<KvCommit>, and closes the import
@@ -59,7 +61,7 @@ class KvImportLedger {
 
  private:
   Status check_open() const {
-    if (open_) return Status();
+    if (open_) return failure_;
     return Error(ErrorCode::kProtocol, "KV import: already committed or aborted");
   }
 
@@ -67,6 +69,7 @@ class KvImportLedger {
   std::condition_variable idle_;
   KvCoverage coverage_;
   std::uint32_t writers_ = 0;
+  Status failure_;  // of the first copy that failed
   bool open_ = true;
 };
 

@@ -1,22 +1,31 @@
 // KvPool: the memory of all KV caches of one geometry, in blocks of kBlockTokens tokens.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "kvferry/cache/geometry.hpp"
+#include "kvferry/cache/memory.hpp"
 #include "kvferry/core/result.hpp"
 #include "kvferry/core/span.hpp"
 
 namespace kvferry {
+
+// Rows of a KvRange that lie in one tile, one after the other, head_bytes apart.
+struct KvTileRows {
+  std::uint32_t block = 0;       // of the sequence
+  std::size_t block_offset = 0;  // from the block's base to the first row
+  std::size_t row_offset = 0;    // from the range's rows [tokens, kv_heads, head_dim] to its place
+  std::uint32_t count = 0;       // tokens; head_bytes each, in the range's rows row_bytes apart
+};
 
 // Offsets inside a block of [layers, plane (K, V), kv_heads, kBlockTokens, head_dim] values. A tile
 // is one (layer, plane, head): contiguous [kBlockTokens, head_dim], at the same offset in every
@@ -41,6 +50,24 @@ struct KvBlockLayout {
         std::size_t{2} * (layer - first_layer) + static_cast<std::size_t>(plane);
     return (plane_index * kv_heads + head) * tile_bytes;
   }
+
+  std::size_t row_bytes() const { return kv_heads * head_bytes; }
+
+  // Calls visit(KvTileRows) for all rows of the range; ends with the first error that it returns.
+  template <typename Visit>
+  Status for_each_tile(const KvRange& range, Visit&& visit) const {
+    for (std::uint32_t token = range.begin; token < range.end;) {
+      const std::uint32_t row = token % kBlockTokens;
+      const std::uint32_t count = std::min(kBlockTokens - row, range.end - token);
+      for (std::uint32_t h = 0; h < kv_heads; ++h) {
+        KVFERRY_TRY(visit(KvTileRows{token / kBlockTokens,
+                                     tile_offset(range.layer, range.plane, h) + row * head_bytes,
+                                     (token - range.begin) * row_bytes() + h * head_bytes, count}));
+      }
+      token += count;
+    }
+    return Status();
+  }
 };
 
 class KvPool;
@@ -60,8 +87,8 @@ class KvBlock {
   }
   ~KvBlock();
 
-  // Base of the block, laid out as KvPool::layout() says. Contents are indeterminate where nobody
-  // has written.
+  // Base of the block in its pool's memory(), laid out as KvPool::layout() says. Contents are
+  // indeterminate where nobody has written.
   std::uint8_t* data() const;
   // Number of references to this block, this one included. One means that nobody else can read it.
   std::uint32_t references() const;
@@ -75,9 +102,9 @@ class KvBlock {
   std::uint32_t index_ = 0;
 };
 
-// Reserves its address space once; a page becomes resident when a block on it is first written, and
-// freed blocks are reused first (last in, first out), so resident memory follows the largest use so
-// far. Blocks may be allocated and released from any thread.
+// Reserves its address space once; freed blocks are reused first (last in, first out), so that
+// resident memory follows the largest use so far. Blocks may be allocated and released from any
+// thread.
 class KvPool : public std::enable_shared_from_this<KvPool> {
  public:
   // Bytes of `blocks` blocks of this geometry. kInvalidArgument when the geometry is unusable or
@@ -98,25 +125,27 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
     return tokens / kBlockTokens + (tokens % kBlockTokens != 0 ? 1 : 0);
   }
 
-  // A pool of `blocks` blocks. kResourceExhausted when the address space cannot be had.
-  static Result<std::shared_ptr<KvPool>> create(const KvGeometry& geometry, std::uint32_t blocks) {
+  // A pool of `blocks` blocks in `memory`. kResourceExhausted when there is not that much.
+  static Result<std::shared_ptr<KvPool>> create(
+      const KvGeometry& geometry, std::uint32_t blocks,
+      std::shared_ptr<KvMemory> memory = HostMemory::get()) {
     KVFERRY_ASSIGN(const std::size_t bytes, bytes_for(geometry, blocks));
-    void* memory = ::operator new (bytes, std::align_val_t{kAlignment}, std::nothrow);
-    if (memory == nullptr) {
-      return Error(ErrorCode::kResourceExhausted,
-                   "KV pool: cannot reserve " + std::to_string(bytes) + " bytes for " +
-                       std::to_string(blocks) + " blocks; ask for fewer tokens");
+    Result<std::uint8_t*> base = memory->allocate(bytes);
+    if (!base.ok()) {
+      return Error(base.error().code, "KV pool: " + base.error().message + " for " +
+                                          std::to_string(blocks) + " blocks; ask for fewer tokens");
     }
-    return std::shared_ptr<KvPool>(
-        new KvPool(geometry, blocks, static_cast<std::uint8_t*>(memory)));
+    return std::shared_ptr<KvPool>(new KvPool(geometry, blocks, std::move(memory), base.value()));
   }
 
-  ~KvPool() { ::operator delete (memory_, std::align_val_t{kAlignment}); }
+  ~KvPool() { memory_->release(base_); }
   KvPool(const KvPool&) = delete;
   KvPool& operator=(const KvPool&) = delete;
 
   const KvGeometry& geometry() const { return geometry_; }
   const KvBlockLayout& layout() const { return layout_; }
+  // Where the blocks lie.
+  KvMemory& memory() const { return *memory_; }
   std::uint32_t capacity_blocks() const { return capacity_; }
   std::uint64_t capacity_tokens() const { return std::uint64_t{capacity_} * kBlockTokens; }
   std::uint32_t free_blocks() const {
@@ -151,13 +180,14 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
 
  private:
   friend class KvBlock;
-  static constexpr std::size_t kAlignment = 64;
 
-  KvPool(const KvGeometry& geometry, std::uint32_t blocks, std::uint8_t* memory)
+  KvPool(const KvGeometry& geometry, std::uint32_t blocks, std::shared_ptr<KvMemory> memory,
+         std::uint8_t* base)
       : geometry_(geometry),
         layout_(geometry),
         capacity_(blocks),
-        memory_(memory),
+        memory_(std::move(memory)),
+        base_(base),
         references_(new std::atomic<std::uint32_t>[blocks]) {
     free_.reserve(blocks);  // release() then never allocates
   }
@@ -177,7 +207,8 @@ class KvPool : public std::enable_shared_from_this<KvPool> {
   const KvGeometry geometry_;
   const KvBlockLayout layout_;
   const std::uint32_t capacity_;
-  std::uint8_t* const memory_;
+  const std::shared_ptr<KvMemory> memory_;
+  std::uint8_t* const base_;
   std::unique_ptr<std::atomic<std::uint32_t>[]> references_;  // [capacity_]
   mutable std::mutex mutex_;
   std::vector<std::uint32_t> free_;  // freed blocks, the latest last
@@ -191,7 +222,7 @@ inline KvBlock::~KvBlock() {
   if (pool_) pool_->release(index_);
 }
 inline std::uint8_t* KvBlock::data() const {
-  return pool_->memory_ + index_ * pool_->layout_.block_bytes;
+  return pool_->base_ + index_ * pool_->layout_.block_bytes;
 }
 inline std::uint32_t KvBlock::references() const {
   return pool_->references_[index_].load(std::memory_order_acquire);

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -110,9 +109,9 @@ class KvSequence : public std::enable_shared_from_this<KvSequence> {
   // origin; either side copies a block before it writes to one that is shared.
   Result<std::shared_ptr<KvSequence>> fork(std::uint32_t length) const;
 
-  // As KvSource::read, or kMismatch when the sequence is not of `generation`. Also reads rows of an
-  // open append that the caller knows to be written, which lets a hand-off stream under the
-  // compute.
+  // As KvSource::read, with the errors of KvMemory, or kMismatch when the sequence is not of
+  // `generation`. Also reads rows of an open append that the caller knows to be written, which lets
+  // a hand-off stream under the compute.
   Status read(const KvRange& range, std::uint64_t generation, MutableBytes out) const;
 
   // What an import may rely on: kMismatch when `plan` does not fit the sequence as it is now.
@@ -135,14 +134,14 @@ class KvSequence : public std::enable_shared_from_this<KvSequence> {
 
   Status check_locked(const KvImportPlan& plan) const;
   // Rows [begin, end) of every tile, in block-relative rows.
-  void copy_rows(const KvBlock& to, const KvBlock& from, std::uint32_t begin,
-                 std::uint32_t end) const {
+  Status copy_rows(const KvBlock& to, const KvBlock& from, std::uint32_t begin,
+                   std::uint32_t end) const {
     const KvBlockLayout& layout = pool_->layout();
-    for (std::size_t tile = 0; tile < layout.block_bytes; tile += layout.tile_bytes) {
-      std::memcpy(to.data() + tile + begin * layout.head_bytes,
-                  from.data() + tile + begin * layout.head_bytes,
-                  (end - begin) * layout.head_bytes);
-    }
+    const std::size_t offset = begin * layout.head_bytes;
+    return pool_->memory().move(
+        to.data() + offset, from.data() + offset,
+        {(end - begin) * layout.head_bytes, layout.block_bytes / layout.tile_bytes,
+         layout.tile_bytes, layout.tile_bytes});
   }
   void put_block(std::size_t index, KvBlock block) {
     if (index == blocks_.size()) {
@@ -201,7 +200,7 @@ inline Result<KvAppend> KvSequence::append(Span<const TokenId> tokens) {
   const std::uint32_t first_new =
       KvPool::blocks_for(length_) - static_cast<std::uint32_t>(copy_tail);
   KVFERRY_ASSIGN(std::vector<KvBlock> added, pool_->allocate(KvPool::blocks_for(end) - first_new));
-  if (copy_tail) copy_rows(added.front(), blocks_.back(), 0, used_rows);
+  if (copy_tail) KVFERRY_TRY(copy_rows(added.front(), blocks_.back(), 0, used_rows));
   for (std::size_t i = 0; i < added.size(); ++i) put_block(first_new + i, std::move(added[i]));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   reserved_ = end;
@@ -268,15 +267,11 @@ inline Status KvSequence::read(const KvRange& range, std::uint64_t generation,
                  to_string(range) + ": the sequence has " + std::to_string(reserved_) + " tokens");
   }
   const KvBlockLayout& layout = pool_->layout();
-  std::uint8_t* to = out.data();
-  for (std::uint32_t t = range.begin; t < range.end; ++t) {
-    const std::uint8_t* row = bases_[t / kBlockTokens] +
-                              layout.tile_offset(range.layer, range.plane, 0) +
-                              t % kBlockTokens * layout.head_bytes;
-    for (std::uint32_t h = 0; h < layout.kv_heads; ++h, to += layout.head_bytes)
-      std::memcpy(to, row + h * layout.tile_bytes, layout.head_bytes);
-  }
-  return Status();
+  return layout.for_each_tile(range, [&](const KvTileRows& rows) {
+    return pool_->memory().read(
+        out.data() + rows.row_offset, bases_[rows.block] + rows.block_offset,
+        {layout.head_bytes, rows.count, layout.row_bytes(), layout.head_bytes});
+  });
 }
 
 inline Status KvSequence::check_locked(const KvImportPlan& plan) const {
@@ -327,11 +322,11 @@ inline Result<KvCommit> KvSequence::commit(const KvImportPlan& plan, std::vector
   if (!blocks.empty()) {
     const std::uint32_t first = plan.begin / kBlockTokens;
     const std::uint32_t rows_before = plan.begin % kBlockTokens;
-    if (rows_before != 0) copy_rows(blocks.front(), blocks_[first], 0, rows_before);
+    if (rows_before != 0) KVFERRY_TRY(copy_rows(blocks.front(), blocks_[first], 0, rows_before));
     const std::uint32_t last = (plan.end - 1) / kBlockTokens;
     const std::uint32_t last_end = std::min(length_ - last * kBlockTokens, kBlockTokens);
     if (length_ > plan.end && plan.end % kBlockTokens != 0)
-      copy_rows(blocks.back(), blocks_[last], plan.end % kBlockTokens, last_end);
+      KVFERRY_TRY(copy_rows(blocks.back(), blocks_[last], plan.end % kBlockTokens, last_end));
     for (std::size_t i = 0; i < blocks.size(); ++i) put_block(first + i, std::move(blocks[i]));
   }
   length_ = reserved_ = std::max(length_, plan.end);

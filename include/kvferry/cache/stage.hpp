@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -34,10 +33,11 @@ class KvStage {
 
   const KvGeometry& geometry() const { return sequence_->geometry(); }
 
-  // Rows [tokens, kv_heads, head_dim] of geometry().type. Errors as KvImportLedger::write.
+  // Rows [tokens, kv_heads, head_dim] of geometry().type. Errors as KvImportLedger::write and
+  // KvMemory::write.
   Status write(const KvRange& range, Bytes rows) {
     KVFERRY_TRY(check_rows(geometry(), range, rows.size()));
-    return ledger_.write(range, [&] { copy(range, rows.data()); });
+    return ledger_.write(range, [&] { return copy(range, rows.data()); });
   }
 
   // As KvSequence::commit. kIncomplete names the first missing row; the stage stays open when it
@@ -58,16 +58,15 @@ class KvStage {
         blocks_(std::move(blocks)),
         ledger_(sequence_->geometry(), plan_.begin, plan_.end) {}
 
-  void copy(const KvRange& range, const std::uint8_t* from) {
-    const KvBlockLayout& layout = sequence_->pool()->layout();
+  Status copy(const KvRange& range, const std::uint8_t* from) {
+    const KvPool& pool = *sequence_->pool();
+    const KvBlockLayout& layout = pool.layout();
     const std::uint32_t first = plan_.begin / kBlockTokens;
-    for (std::uint32_t t = range.begin; t < range.end; ++t) {
-      std::uint8_t* row = blocks_[t / kBlockTokens - first].data() +
-                          layout.tile_offset(range.layer, range.plane, 0) +
-                          t % kBlockTokens * layout.head_bytes;
-      for (std::uint32_t h = 0; h < layout.kv_heads; ++h, from += layout.head_bytes)
-        std::memcpy(row + h * layout.tile_bytes, from, layout.head_bytes);
-    }
+    return layout.for_each_tile(range, [&](const KvTileRows& rows) {
+      return pool.memory().write(
+          blocks_[rows.block - first].data() + rows.block_offset, from + rows.row_offset,
+          {layout.head_bytes, rows.count, layout.head_bytes, layout.row_bytes()});
+    });
   }
 
   const std::shared_ptr<KvSequence> sequence_;

@@ -154,6 +154,7 @@ class StridedSink : public KvSink {
       memory_.for_each_piece(range, [rows](std::uint8_t* at, std::size_t offset, std::size_t n) {
         std::memcpy(at, rows.data() + offset, n);
       });
+      return Status();
     });
   }
 

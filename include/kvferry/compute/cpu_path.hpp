@@ -46,8 +46,11 @@ class Compute<path::Cpu> {
                                           ThreadPool& pool);
   static Result<Head> load_head(const ModelConfig& config, const ModelWeights& weights,
                                 const Embedding* embedding, ThreadPool& pool);
+  static std::shared_ptr<KvMemory> cache_memory() { return HostMemory::get(); }
   // Any element type will do.
-  static Status check_cache(const KvGeometry&) { return Status(); }
+  static Status check_cache(const KvPool& pool) {
+    return check_memory(kName, pool, *cache_memory());
+  }
 
   // The errors of cpu::active_kernels().
   static Result<Compute> create(const ModelConfig& config, ThreadPool& pool);

@@ -55,6 +55,14 @@ class Fence {
   std::function<Status()> wait_;
 };
 
+// kUnsupported unless the pool's blocks lie in `memory`, where the path of that name computes.
+inline Status check_memory(const char* path, const KvPool& pool, const KvMemory& memory) {
+  if (&pool.memory() == &memory) return Status();
+  return Error(ErrorCode::kUnsupported, std::string("the path `") + path +
+                                            "` computes on caches in the memory of " +
+                                            memory.name() + ", not of " + pool.memory().name());
+}
+
 // The operations of a path. Specialisations own the buffers that the operations work in, the rows'
 // hidden states among them.
 //
@@ -69,15 +77,18 @@ class Fence {
 //   static Result<Head> load_head(const ModelConfig&, const ModelWeights&, const Embedding*,
 //                                 ThreadPool&)
 //       an embedding that is given is shared when the model ties the two
-//   static Status check_cache(const KvGeometry&)
-//       whether the path computes on such a cache
+//   static std::shared_ptr<KvMemory> cache_memory()
+//       where caches lie that the path computes on
+//   static Status check_cache(const KvPool&)
+//       whether the path computes on caches of that pool
 //   static Result<Compute> create(const ModelConfig&, ThreadPool&)
 //       both outlive it
 //
 // The operations, in the order in which a batch calls them. A `layer` number is the model's own.
 //
 //   Status begin(const Batch&, const KvGeometry&)
-//       a batch on caches of that geometry; what it points to stays until its last operation
+//       a batch on caches of that geometry, of pools that check_cache accepts; what it points to
+//       stays until its last operation
 //   void embed(const Embedding&)
 //       hidden[r] = embedding[token[r]]
 //   void set_hidden(Span<const float>)

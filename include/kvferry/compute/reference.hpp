@@ -42,8 +42,9 @@ class Compute<path::Reference> {
                                           ThreadPool& pool);
   static Result<Head> load_head(const ModelConfig& config, const ModelWeights& weights,
                                 const Embedding* embedding, ThreadPool& pool);
+  static std::shared_ptr<KvMemory> cache_memory() { return HostMemory::get(); }
   // kUnsupported unless the cache holds F32.
-  static Status check_cache(const KvGeometry& geometry);
+  static Status check_cache(const KvPool& pool);
 
   static Result<Compute> create(const ModelConfig& config, ThreadPool& pool) {
     return Compute(config, pool);

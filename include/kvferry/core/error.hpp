@@ -11,7 +11,7 @@ namespace kvferry {
 // never renumber, only append.
 enum class ErrorCode : std::uint16_t {
   kInvalidArgument = 1,    // the caller passed something unusable
-  kIo = 2,                 // a file or socket call failed
+  kIo = 2,                 // a file, socket or device call failed
   kMalformed = 3,          // bytes that do not follow their format
   kUnsupported = 4,        // well formed, but this build or version cannot do it
   kMismatch = 5,           // model, geometry or generation differ between the two ends

@@ -45,7 +45,7 @@ class Decode {
     for (const DecodeInput& input : inputs) {
       const Span<const TokenId> token(&input.token, 1);
       KVFERRY_TRY(check_tokens(config, input.sequence->length(), token));
-      KVFERRY_TRY(check_cache(model_, input.sequence->geometry()));
+      KVFERRY_TRY(check_cache(model_, *input.sequence->pool()));
       if (input.sequence->geometry().type != cache.type ||
           input.sequence->geometry().first_layer != cache.first_layer ||
           input.sequence->geometry().layers != cache.layers) {
@@ -59,6 +59,7 @@ class Decode {
     io.logits = logits;
     KVFERRY_TRY(
         forward(model_, compute_, Batch(runs), cache, io, [](std::uint32_t) { return Status(); }));
+    KVFERRY_TRY(compute_.fence().wait());
     for (KvAppend& append : appends) append.publish();
     return Status();
   }

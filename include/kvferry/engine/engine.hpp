@@ -37,6 +37,8 @@ class Engine {
   // Of a cache for these layers, with the path's own element type: F16 on the CPU path, F32 on the
   // reference path. The CPU path takes caches of any type.
   virtual KvGeometry geometry() const = 0;
+  // Where the caches have to lie: for KvPool::create.
+  virtual std::shared_ptr<KvMemory> cache_memory() const = 0;
 
   // As Prefill::run.
   virtual Status prefill(const PrefillRequest& request, KvSequence& sequence) = 0;

@@ -20,10 +20,11 @@ struct ForwardIo {
 };
 
 // kMismatch when the sequence's cache is not one of the model's layers, kUnsupported when the path
-// does not compute on its element type.
+// does not compute on its element type or in its memory.
 template <typename Path>
-Status check_cache(const Model<Path>& model, const KvGeometry& cache) {
-  KVFERRY_TRY(Compute<Path>::check_cache(cache));
+Status check_cache(const Model<Path>& model, const KvPool& pool) {
+  KVFERRY_TRY(Compute<Path>::check_cache(pool));
+  const KvGeometry& cache = pool.geometry();
   const KvGeometry own = model.geometry(cache.type);
   if (!cache.holds_layer(own.first_layer) || !cache.holds_layer(own.first_layer + own.layers - 1)) {
     return Error(ErrorCode::kMismatch, "cache: holds layers [" + std::to_string(cache.first_layer) +

@@ -130,7 +130,7 @@ class Prefill {
                     " hidden values instead of " + std::to_string(hidden));
     }
     KVFERRY_TRY(check_tokens(config, sequence.length(), request.tokens));
-    return check_cache(model_, sequence.geometry());
+    return check_cache(model_, *sequence.pool());
   }
 
   const Model<Path>& model_;
