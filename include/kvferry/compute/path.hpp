@@ -18,8 +18,9 @@
 namespace kvferry {
 
 namespace path {
-struct Reference;  // F32 throughout: what every other path is measured against
-struct Cpu;        // quantised weights, whole-number products
+struct Reference;   // F32 throughout: what every other path is measured against
+struct Cpu;         // quantised weights, whole-number products
+struct AmpereInt8;  // CUDA, sm_80 and later: INT8 tensor cores, F16 attention
 }  // namespace path
 
 // Tokens of one sequence that are computed together.
