@@ -50,7 +50,8 @@ class BlockRunner {
 
   // Ends the launch: "<operation> at <site>: <what>", with the kernel, block and thread.
   [[noreturn]] void fail(const char* operation, Site site, const std::string& what);
-  // The same from where nothing can be thrown: a signal, instrumentation. Leaves its stack as it is.
+  // The same from where nothing can be thrown: a signal, instrumentation. Leaves its stack as it
+  // is.
   [[noreturn]] void fail_at_once(const char* operation, Site site, const std::string& what);
   // Waits for the lanes of `mask`; the last to come calls `combine` before any goes on.
   void meet(const char* operation, std::uint32_t mask, Site site, void* slot, Combine combine);
