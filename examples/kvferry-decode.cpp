@@ -1,4 +1,7 @@
 // kvferry-decode: takes KV caches from prefill nodes and streams tokens to clients.
+#include <unistd.h>
+
+#include "kvferry/codec/predictor.hpp"
 #include "kvferry/core/version.hpp"
 #include "kvferry/node/decode_node.hpp"
 
@@ -19,7 +22,12 @@ int main(int argc, char** argv) {
   DecodeNodeOptions options;
   options.server.listen = "tcp://127.0.0.1:7702";
   cli::add_model_options(app, options.model);
-  cli::add_codec_options(app, options.model);
+  cli::add_codebook_option(app, options.model);
+  bool predict = true;
+  cli::add_switch(app, "--predict", predict,
+                  "Take hand-offs that are predicted across layers, which cost a matrix product a "
+                  "block here; the predictor is the .kvfp file beside the codebook, or comes from "
+                  "the prefill node");
   cli::add_server_options(app, options.server);
   app.add_option("--max-sequences", options.max_sequences, "Sequences decoded at a time")
       ->capture_default_str()
@@ -37,7 +45,10 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
   return cli::run_program(app, argc, argv, [&]() -> Status {
-    options.max_predictor_bytes = max_predictor_mib << 20;
+    options.max_predictor_bytes = predict ? max_predictor_mib << 20 : 0;
+    options.model.predict =
+        predict && !options.model.codebook.empty() &&
+        ::access(Predictor::path_beside(options.model.codebook).c_str(), F_OK) == 0;
     KVFERRY_ASSIGN(const std::unique_ptr<DecodeNode> node,
                    DecodeNode::start(options, cli::log_to_stderr()));
     cli::serve_until_interrupted(node->address());

@@ -74,6 +74,9 @@ Result<std::string> read_file(const std::string& path) {
 }
 
 Status check_output(const std::string& path, const std::vector<std::string>& inputs) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) return io_error("write into the folder", folder);
   struct stat output;
   if (::stat(path.c_str(), &output) != 0) return {};
   for (const std::string& name : inputs) {

@@ -18,7 +18,8 @@ constexpr std::size_t kMaxInputBytes = std::size_t{64} << 20;
 // more than kMaxInputBytes, kCancelled when interrupted.
 Result<std::string> read_file(const std::string& path);
 
-// kInvalidArgument when an output would replace one of the command's inputs.
+// kInvalidArgument when an output would replace one of the command's inputs, kIo when its folder is
+// not there or not to be written to: what takes minutes should not fail at its end.
 Status check_output(const std::string& path, const std::vector<std::string>& inputs);
 
 // Written files appear together: when one cannot, those before it are removed again.

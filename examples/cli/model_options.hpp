@@ -39,9 +39,8 @@ inline void add_switch(CLI::App& command, const std::string& name, bool& value,
 
 // For reports on a hand-off with one of the profiles `high` to `lowest`.
 constexpr const char* kNoCodebook =
-    "no codebook: blocks scaled themselves, which takes about a bit a value more; kvferry "
-    "calibrate "
-    "makes one, --codebook names it";
+    "no codebook: blocks scaled themselves, which takes more bits or loses more, how much depends "
+    "on the model; kvferry calibrate makes one, --codebook names it";
 
 // What the profiles `high` to `lowest` work with.
 inline void add_codebook_option(CLI::App& command, ModelOptions& options) {

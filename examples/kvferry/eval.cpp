@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 
 #include "kvferry/codec/codebook.hpp"
 #include "kvferry/core/atomic_file.hpp"
@@ -46,7 +47,11 @@ Result<std::vector<NamedText>> texts_of(const std::string& folder) {
   if (entries == nullptr) return Error(ErrorCode::kIo, "cannot read the folder " + folder);
   while (const dirent* entry = ::readdir(entries)) {
     const std::string name = entry->d_name;
-    if (name.size() > 4 && name.compare(name.size() - 4, 4, ".txt") == 0) names.push_back(name);
+    struct stat found;
+    if (name.size() > 4 && name.compare(name.size() - 4, 4, ".txt") == 0 &&
+        ::stat((folder + "/" + name).c_str(), &found) == 0 && S_ISREG(found.st_mode)) {
+      names.push_back(name);
+    }
   }
   ::closedir(entries);
   std::sort(names.begin(), names.end());
@@ -86,6 +91,15 @@ ContextPlan plan_of(const Options& options, const ModelConfig& config) {
   return plan;
 }
 
+template <typename T>
+std::vector<T> each_once(const std::vector<T>& values) {
+  std::vector<T> once;
+  for (const T& value : values) {
+    if (std::find(once.begin(), once.end(), value) == once.end()) once.push_back(value);
+  }
+  return once;
+}
+
 Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
     const Options& options, const std::shared_ptr<const Codebook>& codebook,
     const std::shared_ptr<const Predictor>& predictor) {
@@ -95,11 +109,11 @@ Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
     codecs.push_back(std::move(codec));
     return {};
   };
-  for (const std::string& name : options.profiles) {
+  for (const std::string& name : each_once(options.profiles)) {
     ProfileCodecOptions profile;
     KVFERRY_ASSIGN(profile.profile, profile_from_name(name));
     profile.codebook = codebook;
-    for (const std::uint32_t tokens : options.block_tokens) {
+    for (const std::uint32_t tokens : each_once(options.block_tokens)) {
       profile.block_tokens = tokens;
       profile.token_classes = true;
       profile.predictor = nullptr;
@@ -114,8 +128,11 @@ Result<std::vector<std::unique_ptr<CacheCodec>>> codecs_of(
       if (options.flat) KVFERRY_TRY(add(profile));
     }
   }
+  const auto& names = options.baselines;
+  if (names.size() > 1 && std::find(names.begin(), names.end(), "none") != names.end()) {
+    return Error(ErrorCode::kInvalidArgument, "--baselines: none, or names, not both");
+  }
   for (std::unique_ptr<CacheCodec>& baseline : baselines()) {
-    const auto& names = options.baselines;
     if (names.empty() || std::find(names.begin(), names.end(), baseline->name()) != names.end())
       codecs.push_back(std::move(baseline));
   }
@@ -146,9 +163,35 @@ nlohmann::json to_json(const Evaluation& evaluation) {
   return sets;
 }
 
+void print(const Options& options, const Evaluation& result, const Codebook* codebook,
+           const Predictor* predictor) {
+  if (options.json) {
+    const std::size_t bytes = codebook == nullptr ? 0 : codebook->bytes().size();
+    const nlohmann::json out = {
+        {"model", result.model},
+        {"codebook_bytes", bytes},
+        {"predictor_bytes", predictor == nullptr ? 0 : predictor->bytes().size()},
+        {"sets", to_json(result)}};
+    std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    return;
+  }
+  if (codebook == nullptr) {
+    std::cout << "without a codebook; make one with kvferry calibrate\n\n";
+  } else {
+    std::cout << "codebook of " << codebook->bytes().size() << " bytes";
+    if (predictor != nullptr) {
+      std::cout << " and predictor of " << predictor->bytes().size() << " bytes";
+    }
+    std::cout << ", not counted\n\n";
+  }
+  std::cout << rate_distortion_tables(result);
+}
+
 Status run(const Options& options) {
-  KVFERRY_TRY(check_output(
-      options.plot, {options.model, options.codebook, Predictor::path_beside(options.codebook)}));
+  if (!options.plot.empty()) {
+    KVFERRY_TRY(check_output(
+        options.plot, {options.model, options.codebook, Predictor::path_beside(options.codebook)}));
+  }
   KVFERRY_ASSIGN(const ModelFile file, ModelFile::open(options.model));
   KVFERRY_ASSIGN(Vocabulary vocabulary, vocabulary_from(file.gguf()));
   KVFERRY_ASSIGN(const Tokenizer tokenizer, Tokenizer::create(std::move(vocabulary)));
@@ -168,6 +211,9 @@ Status run(const Options& options) {
   }
   KVFERRY_ASSIGN(const EvaluationContexts contexts,
                  make_contexts(texts, tokenizer, plan_of(options, file.config())));
+  if (!contexts.left_out.empty()) {
+    std::cerr << "the texts are too short for contexts of " << contexts.left_out << ": left out\n";
+  }
   EngineOptions engine_options;
   engine_options.path = "reference";
   engine_options.threads = options.threads;
@@ -182,24 +228,12 @@ Status run(const Options& options) {
   result.model = options.model.substr(options.model.rfind('/') + 1);
   progress.end();
 
+  print(options, result, codebook.get(), predictor.get());
   if (!options.plot.empty()) {
     KVFERRY_ASSIGN(AtomicFile plot, AtomicFile::create(options.plot, FileAccess::kCommon));
     KVFERRY_TRY(plot.write(as_bytes(rate_distortion_plot(result))));
     KVFERRY_TRY(plot.commit());
   }
-  if (options.json) {
-    const std::size_t bytes = codebook == nullptr ? 0 : codebook->bytes().size();
-    const nlohmann::json out = {
-        {"model", result.model}, {"codebook_bytes", bytes}, {"sets", to_json(result)}};
-    std::cout << out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-    return {};
-  }
-  if (codebook == nullptr) {
-    std::cout << "without a codebook; make one with kvferry calibrate\n\n";
-  } else {
-    std::cout << "codebook of " << codebook->bytes().size() << " bytes, not counted\n\n";
-  }
-  std::cout << rate_distortion_tables(result);
   return {};
 }
 

@@ -23,7 +23,7 @@ struct GenerationRequest {
   std::uint32_t max_tokens = 0;  // 0 = as many as context and cache have room for
   SamplerParams sampler;
   bool ignore_eos = false;
-  std::uint32_t chunk = 256;
+  std::uint32_t chunk = kDefaultChunkTokens;
   std::optional<Profile> handoff;  // the profile that the cache travels with; empty = none
   bool token_classes = true;       // in the hand-off, for the profiles that have them
 };

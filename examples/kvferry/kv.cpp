@@ -25,7 +25,7 @@ struct Options {
   std::string profile;
   std::string out_dir;
   bool token_classes = true;
-  std::uint32_t chunk = 256;
+  std::uint32_t chunk = kDefaultChunkTokens;
   bool json = false;
 };
 

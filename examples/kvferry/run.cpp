@@ -1,4 +1,5 @@
 // kvferry run: a prompt through a model on this machine.
+#include <iomanip>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -25,7 +26,7 @@ struct Options {
   PromptOptions prompt;
   SamplerParams sampler;
   std::optional<std::uint32_t> max_tokens;
-  std::uint32_t chunk = 256;
+  std::uint32_t chunk = kDefaultChunkTokens;
   bool ignore_eos = false;
   std::string force_ids;
   std::string full_logits;
@@ -57,13 +58,14 @@ nlohmann::json timing_json(const GenerationTiming& timing, std::size_t prompt, s
 void print_report(const Generation& generation, std::size_t prompt, bool without_codebook) {
   const GenerationTiming& timing = generation.timing;
   const std::size_t steps = generation.tokens.empty() ? 0 : generation.tokens.size() - 1;
-  std::cerr << "\nprompt " << prompt << " tokens, " << per_second(prompt, timing.prefill_seconds)
-            << " tokens/s; answer " << generation.tokens.size() << " tokens, "
-            << per_second(steps, timing.decode_seconds) << " tokens/s";
+  std::cerr << std::fixed << std::setprecision(1) << "\nprompt " << prompt << " tokens, "
+            << per_second(prompt, timing.prefill_seconds) << " tokens/s; answer "
+            << generation.tokens.size() << " tokens, " << per_second(steps, timing.decode_seconds)
+            << " tokens/s";
   if (generation.handoff) {
     std::cerr << "; hand-off " << generation.handoff->sender.wire_bytes << " bytes, ratio "
-              << generation.handoff->sender.ratio() << ", " << timing.handoff_seconds
-              << " s after the prefill";
+              << generation.handoff->sender.ratio() << ", " << 1e3 * timing.handoff_seconds
+              << " ms after the prefill";
   }
   std::cerr << '\n';
   if (generation.handoff && without_codebook) std::cerr << kNoCodebook << '\n';

@@ -6,7 +6,8 @@ namespace kvferry {
 
 SinCos sin_cos(double angle) {
   // Quadrant: the nearest multiple of pi/2, subtracted in three parts of which the first two have
-  // 33 significant bits, so that their products with a quadrant below 2^20 are exact.
+  // 33 significant bits, so that their products with a quadrant below 2^20 are exact. Larger angles
+  // lose accuracy, the same on every machine.
   constexpr double kTwoOverPi = 0.63661977236758134308;
   constexpr double kHalfPi1 = 1.57079632673412561417e+00;
   constexpr double kHalfPi2 = 6.07710050630396597660e-11;

@@ -212,6 +212,13 @@ class PrefillNode::Impl {
       done.report.emplace_back("codebook", report.used_codebook ? 1.0 : 0.0);
       done.report.emplace_back("predictor", report.used_predictor ? 1.0 : 0.0);
     }
+    const bool is_refused =
+        model_.predictor != nullptr && !report.used_predictor && !session.owes_predictor();
+    if (is_refused && !told_of_refusal_.exchange(true)) {
+      log_("decode node: takes no predictor of " +
+           std::to_string(model_.predictor->bytes().size()) +
+           " bytes, so that hand-offs are not predicted; see its --predict and --max-predictor");
+    }
     return {};
   }
 
@@ -224,6 +231,7 @@ class PrefillNode::Impl {
   const LoadedModel model_;
   ComputeQueue queue_;
   std::mutex sending_predictor_;
+  std::atomic<bool> told_of_refusal_{false};
   std::atomic<bool> stopping_{false};
   std::unique_ptr<ConnectionServer> server_;  // last: its threads use all of the above
 };

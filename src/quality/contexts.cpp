@@ -39,10 +39,13 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
   KVFERRY_ASSIGN(std::vector<TokenId> start, tokenizer.tokenize(std::string(), whole));
 
   EvaluationContexts out;
+  const auto size_of = [&plan](std::uint32_t length) {
+    return std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
+  };
   const auto add = [&](std::uint32_t contexts, std::uint32_t length, std::uint32_t retrievals,
                        std::uint32_t chunk_tokens) -> Status {
     if (contexts == 0) return Status();
-    std::string size = std::to_string(length) + "+" + std::to_string(plan.scored_tokens);
+    std::string size = size_of(length);
     if (chunk_tokens != 0) size += " in chunks of " + std::to_string(chunk_tokens);
     const std::size_t needed = std::size_t{length} + plan.scored_tokens + 1;
     if (total < needed) {
@@ -86,6 +89,12 @@ Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
   };
   KVFERRY_TRY(
       add(plan.short_contexts, plan.short_tokens, plan.retrieval_contexts, plan.chunk_tokens));
+  // Few texts of one's own are enough for the short ones.
+  if (plan.long_contexts != 0 && !out.sets.empty() &&
+      total <= std::size_t{plan.long_tokens} + plan.scored_tokens) {
+    out.left_out = size_of(plan.long_tokens);
+    return out;
+  }
   KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, plan.chunk_tokens));
   if (plan.long_chunk_tokens != 0 && plan.long_chunk_tokens != plan.chunk_tokens) {
     KVFERRY_TRY(add(plan.long_contexts, plan.long_tokens, 0, plan.long_chunk_tokens));

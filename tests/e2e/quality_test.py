@@ -4,6 +4,7 @@
 usage: quality_test.py PROGRAM_DIR MODEL
 """
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -77,6 +78,18 @@ def main():
     done = run("eval", "--model", model, "--contexts", own, "--quick", "--profiles", "q8,q4h",
                "--baselines", "q4_0")
     assert "without a codebook" in done.stdout and "q4h" in done.stdout, done.stdout
+    # A pipe and a folder are no texts; what repeats is shown once.
+    os.mkfifo(own / "pipe.txt")
+    (own / "folder.txt").mkdir()
+    done = run("eval", "--model", model, "--contexts", own, "--quick", "--profiles", "q8,q8",
+               "--baselines", "none", "--json")
+    sets = json.loads(done.stdout)["sets"].values()
+    assert all([c["codec"] for c in codecs] == ["q8"] for codecs in sets), sets
+    # What cannot be written is refused before the work.
+    for command in (["eval", "--plot"], ["calibrate", "--out"]):
+        done = run(*command, folder / "not there" / "x", "--model", model, status=1)
+        assert "cannot write into the folder" in done.stderr, done.stderr
+    run("eval", "--model", model, "--baselines", "none,q8_0", status=1)
     run("eval", "--model", model, "--profiles", "nothing", status=2)
     run("eval", "--model", model, "--block-tokens", "257", status=2)
 

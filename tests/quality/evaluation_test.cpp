@@ -130,6 +130,10 @@ TEST_CASE("contexts are cut from the texts in a circle") {
 
   plan.long_tokens = 5000;
   CHECK(make_contexts(texts, model.tokenizer, plan).error().code == ErrorCode::kInvalidArgument);
+  plan.short_contexts = 1;
+  const EvaluationContexts less = make_contexts(texts, model.tokenizer, plan).value();
+  CHECK(less.left_out == "5000+4");
+  CHECK(less.contexts.size() == 1);
   CHECK(make_contexts({}, model.tokenizer, plan).error().code == ErrorCode::kInvalidArgument);
 }
 

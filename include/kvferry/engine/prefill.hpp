@@ -23,6 +23,10 @@ struct LayerReady {
   Span<const float> attention;
 };
 
+// As long as the prompts that the codec's profiles are judged on: a chunk's token classes come from
+// its own last queries, and shorter chunks know less.
+constexpr std::uint32_t kDefaultChunkTokens = 512;
+
 // Queries at the end of a chunk whose attention is measured.
 constexpr std::uint32_t kMeasuredQueries = 64;
 
@@ -30,7 +34,7 @@ struct PrefillRequest {
   Span<const TokenId> tokens;  // what is appended to the sequence
   // Tokens of a batch. The result does not depend on it; larger is faster, smaller lets the cache
   // leave earlier and takes less memory.
-  std::uint32_t chunk_tokens = 256;
+  std::uint32_t chunk_tokens = kDefaultChunkTokens;
   // Called in the thread of run(), in order: chunk by chunk, layer by layer. An error that it
   // returns ends the run (kCancelled, for instance). May be empty.
   std::function<Status(const LayerReady&)> on_layer;

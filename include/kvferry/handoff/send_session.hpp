@@ -82,6 +82,12 @@ class SendSession {
   // sent, before or meanwhile.
   Result<HandoffReceipt> finish();
 
+  // After finish(): whether send_predictor() has one to send.
+  bool owes_predictor() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return machine_.state() == HandoffSender::State::kCommitted &&
+           machine_.model_data().owes_predictor();
+  }
   // After finish(): sends the predictor, if the receiver wants it and the hand-off went without, on
   // the same connection. Pieces are sent until `cancelled` says so, each within `patience`. Returns
   // how many bytes of it were sent.
@@ -284,12 +290,7 @@ inline Result<HandoffReceipt> SendSession::finish() {
 
 inline Result<std::uint64_t> SendSession::send_predictor(std::chrono::milliseconds patience,
                                                          const Cancelled& cancelled) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (machine_.state() != HandoffSender::State::kCommitted ||
-        !machine_.model_data().owes_predictor())
-      return std::uint64_t{0};
-  }
+  if (!owes_predictor()) return std::uint64_t{0};
   wire::ModelDataPieces pieces(wire::ModelDataKind::kPredictor, predictor_->id(),
                                predictor_->bytes(), options_.max_payload);
   while (!pieces.empty()) {

@@ -7,6 +7,7 @@
 
 #include "kvferry/codec/profile.hpp"
 #include "kvferry/core/result.hpp"
+#include "kvferry/engine/prefill.hpp"
 #include "kvferry/node/node_options.hpp"
 
 namespace kvferry {
@@ -17,9 +18,9 @@ struct PrefillNodeOptions {
   std::string decode;              // address of the decode node, "tcp://host:port"
   std::string decode_for_clients;  // the address that clients are told; empty = `decode`
   Profile profile = Profile::kHigh;
-  bool token_classes = true;     // for the profiles that have them
-  bool predictor_ahead = false;  // as SendOptions::predictor_ahead
-  std::uint32_t chunk = 256;     // prompt tokens computed together
+  bool token_classes = true;                  // for the profiles that have them
+  bool predictor_ahead = false;               // as SendOptions::predictor_ahead
+  std::uint32_t chunk = kDefaultChunkTokens;  // prompt tokens computed together
 };
 
 // One request: GENERATE from the client, an offer to the decode node, a TICKET to the client, the

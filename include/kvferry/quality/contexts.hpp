@@ -37,6 +37,7 @@ struct EvaluationContext {
 
 struct EvaluationContexts {
   std::vector<std::string> sets;  // names of the groups that figures are averaged over
+  std::string left_out;           // the group that the texts are too short for; empty: none
   std::vector<EvaluationContext> contexts;
 };
 
@@ -56,8 +57,9 @@ struct ContextPlan {
 // texts than contexts, and go on into the texts after, in a circle, until they are long enough. A
 // continuation is the text that
 // follows; a retrieval is the context's own middle once more, after an empty line, so that what
-// comes next has to be looked up. kInvalidArgument when there is no text, or when the texts
-// together are shorter than a context.
+// comes next has to be looked up. Long contexts are left out where all texts
+// together are shorter. kInvalidArgument when there is no text, or when the texts together are
+// shorter than a short context.
 Result<EvaluationContexts> make_contexts(const std::vector<NamedText>& texts,
                                          const Tokenizer& tokenizer, const ContextPlan& plan);
 
