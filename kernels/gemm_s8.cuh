@@ -203,7 +203,6 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
     }
     multiply(fragments[1], sums);
   }
-  ptx::cp_async_wait<0>();
 
   // Lane l holds rows l / 4 and l / 4 + 8 and columns 2 (l % 4) and the next of every 16 x 8.
   const int lane = static_cast<int>(threadIdx.x) % 32;
