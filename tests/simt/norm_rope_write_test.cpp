@@ -1,11 +1,12 @@
 // norm_rope_write: the same bits as its arithmetic in plain loops, and near to it in double.
+#include "src/compute/ampere/norm_rope_write.cu"
+
 #include <cmath>
 #include <random>
 #include <vector>
 
 #include <catch2/catch.hpp>
 
-#include "kernels/norm_rope_write_launch.cuh"
 #include "rope_rows.hpp"
 
 using namespace kvferry::kernels;
