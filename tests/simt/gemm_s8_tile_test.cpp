@@ -17,7 +17,7 @@ using Tile = GemmS8Traits<128, 128, 3, 2>;
 
 template <typename Epilogue>
 void run(const DeviceOperands& device, const Epilogue& epilogue) {
-  REQUIRE(launch_gemm_s8_tile<Tile>(device.view, epilogue, 0) == cudaSuccess);
+  REQUIRE(launch_gemm_s8_tile<Tile>(device.view, epilogue, "a tile", nullptr).ok());
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
 }
 
