@@ -16,6 +16,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cache_write.cuh"
+#include "kernels/finite_half.cuh"
 #include "kernels/launch_status.cuh"
 #include "kernels/silu.cuh"
 
@@ -46,6 +47,10 @@ __device__ inline float2 gemm_values(float2 x, const GemmColumns& columns) {
                      fmaf(x.y, columns.scale.y, columns.bias.y));
 }
 
+inline bool is_valid_bias(const float* bias) {
+  return bias == nullptr || is_aligned(bias, 4);
+}
+
 // out = value (+ bias).
 struct GemmStore {
   float* out;         // [m, n], 8-byte aligned
@@ -69,7 +74,9 @@ struct GemmStore {
       if (columns[0].count == 2) to[1] = v.y;
     }
   }
-  bool is_valid(int, int columns) const { return n == columns && is_aligned(out, 8); }
+  bool is_valid(int, int columns) const {
+    return n == columns && is_aligned(out, 8) && is_valid_bias(bias);
+  }
 };
 
 // hidden += value.
@@ -112,8 +119,8 @@ __device__ inline uint2 transpose_halves(unsigned low, unsigned high) {
                     __byte_perm(b, got, is_odd ? 0x3276 : 0x7610));
 }
 
-// out[m, i] = silu(column 2 i) * column 2 i + 1: the rows of B are gate and up by turns. Four
-// outputs next to each other come together in a lane, so that whole sectors are stored.
+// out[m, i] = silu(column 2 i) * column 2 i + 1, by finite_half(): the rows of B are gate and up by
+// turns. Four outputs next to each other come together in a lane, so that whole sectors are stored.
 struct GemmSwiGlu {
   __half* out;  // [m, n / 2], 8-byte aligned
   int n;
@@ -130,8 +137,8 @@ struct GemmSwiGlu {
     for (int p = 0; p < 4; p += 2) {
       const float2 first = gemm_values(x[p], columns[p]);
       const float2 second = gemm_values(x[p + 1], columns[p + 1]);
-      const __half2 both =
-          __floats2half2_rn(__fmul_rn(silu(first.x), first.y), __fmul_rn(silu(second.x), second.y));
+      const __half2 both = __halves2half2(finite_half(__fmul_rn(silu(first.x), first.y)),
+                                          finite_half(__fmul_rn(silu(second.x), second.y)));
       pairs[p / 2] = *reinterpret_cast<const unsigned*>(&both);
     }
     const uint2 four = transpose_halves(pairs[0], pairs[1]);
@@ -198,7 +205,8 @@ struct GemmRopeWrite {
     store_pair(head, c.channels, v);
   }
   bool is_valid(int, int columns) const {
-    return is_valid_rope(rope, cache, heads, kv_heads, columns) && is_aligned(q, 4);
+    return is_valid_rope(rope, cache, heads, kv_heads, columns) && is_aligned(q, 4) &&
+           is_valid_bias(bias);
   }
 };
 
