@@ -9,6 +9,7 @@
 
 #include "kvferry/compute/device/rope_pairs.hpp"
 
+#include "kernels/finite_half.cuh"
 #include "kernels/launch_status.cuh"
 
 namespace kvferry {
@@ -54,13 +55,14 @@ struct RopeRotation {
   }
 };
 
-// Stores a pair of channels of a head. `head` is 4-byte aligned.
+// Stores a pair of channels of a head with finite_half(). `head` is 4-byte aligned.
 __device__ inline void store_pair(__half* head, ChannelPair pair, float2 v) {
   if (pair.second == pair.first + 1 && pair.first % 2 == 0) {
-    *reinterpret_cast<__half2*>(head + pair.first) = __floats2half2_rn(v.x, v.y);
+    *reinterpret_cast<__half2*>(head + pair.first) =
+        __halves2half2(finite_half(v.x), finite_half(v.y));
   } else {
-    head[pair.first] = __float2half_rn(v.x);
-    head[pair.second] = __float2half_rn(v.y);
+    head[pair.first] = finite_half(v.x);
+    head[pair.second] = finite_half(v.y);
   }
 }
 

@@ -203,7 +203,6 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
     }
     multiply(fragments[1], sums);
   }
-  ptx::cp_async_wait<0>();
 
   // Lane l holds rows l / 4 and l / 4 + 8 and columns 2 (l % 4) and the next of every 16 x 8.
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -215,21 +214,25 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
     const int row = first_row + 8 * i;
     a_scale[i / 2][i % 2] = row < params.m ? __ldg(params.a_scale + row) : 0.0f;
   }
+  constexpr int kPairs = Epilogue::kPairs;
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-    const int column = first_column + 8 * j;
-    if (column >= params.n) break;
-    const typename Epilogue::Columns columns =
-        params.epilogue.columns(column, params.n, params.b_scale);
+  for (int j = 0; j < 8; j += kPairs) {
+    typename Epilogue::Columns columns[kPairs];
+#pragma unroll
+    for (int p = 0; p < kPairs; ++p) {
+      columns[p] = params.epilogue.columns(first_column + 8 * (j + p), params.n, params.b_scale);
+    }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int row = first_row + 8 * i;
-      if (row >= params.m) break;
-      const std::int32_t* sum = sums[i / 2][j] + i % 2 * 2;
-      const float scale = a_scale[i / 2][i % 2];
-      params.epilogue.write(row, columns,
-                            make_float2(__fmul_rn(static_cast<float>(sum[0]), scale),
-                                        __fmul_rn(static_cast<float>(sum[1]), scale)));
+      float2 x[kPairs];
+#pragma unroll
+      for (int p = 0; p < kPairs; ++p) {
+        const std::int32_t* sum = sums[i / 2][j + p] + i % 2 * 2;
+        x[p] = make_float2(__fmul_rn(static_cast<float>(sum[0]), a_scale[i / 2][i % 2]),
+                           __fmul_rn(static_cast<float>(sum[1]), a_scale[i / 2][i % 2]));
+      }
+      params.epilogue.write(row, row < params.m, columns, x);
     }
   }
 }

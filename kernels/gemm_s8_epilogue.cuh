@@ -1,9 +1,12 @@
 // What gemm_s8 does with its results.
 //
-// columns(column, n, b_scale) prepares a pair of columns, `column` (even) and the next, of a C with
-// n columns; write(row, columns, x) then takes their values at a row, each without its b_scale.
-// Every value is one fused multiply-add: x * b_scale + (bias, residual or 0).
-// is_valid(m, n) says whether a C of that shape can be written, in host code.
+// A lane has pairs of neighbouring columns. columns(column, n, b_scale) prepares the pair of
+// `column` (even) and the next, which may lie past the n columns of C; write(row, is_row, columns,
+// x) takes the values of kPairs of them at a row, each without its b_scale, and stores nothing
+// where the row is not one (is_row) or a column is past the end. The whole warp calls it: lane l
+// with row l / 4 of eight, pair p with columns 8 p + 2 (l % 4) and the next of 8 kPairs. Every
+// value is one fused multiply-add: x * b_scale + (bias, residual or 0). is_valid(m, n) says whether
+// a C of that shape can be written, in host code.
 #pragma once
 
 #include <cstddef>
@@ -13,33 +16,39 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cache_write.cuh"
+#include "kernels/finite_half.cuh"
 #include "kernels/launch_status.cuh"
 #include "kernels/silu.cuh"
 
 namespace kvferry {
 namespace kernels {
 
-// A pair of columns where the second may be missing: n is odd.
+// A pair of columns.
 struct GemmColumns {
   std::size_t offset;  // of the first in a row of C
-  float2 scale;
+  float2 scale;        // of those that are there
   float2 bias;
-  bool has_second;
+  int count;  // how many are there: 2, 1 where n is odd, 0
 };
 __device__ inline GemmColumns gemm_columns(int column, int n, const float* b_scale,
                                            const float* bias) {
   GemmColumns c;
   c.offset = static_cast<std::size_t>(column);
-  c.has_second = column + 1 < n;
-  const int second = c.has_second ? column + 1 : column;
-  c.scale = make_float2(__ldg(b_scale + column), __ldg(b_scale + second));
-  c.bias = bias == nullptr ? make_float2(0.0f, 0.0f)
-                           : make_float2(__ldg(bias + column), __ldg(bias + second));
+  c.count = max(0, min(2, n - column));
+  c.scale = c.bias = make_float2(0.0f, 0.0f);
+  if (c.count > 0) c.scale.x = __ldg(b_scale + column);
+  if (c.count > 1) c.scale.y = __ldg(b_scale + column + 1);
+  if (bias != nullptr && c.count > 0) c.bias.x = __ldg(bias + column);
+  if (bias != nullptr && c.count > 1) c.bias.y = __ldg(bias + column + 1);
   return c;
 }
 __device__ inline float2 gemm_values(float2 x, const GemmColumns& columns) {
   return make_float2(fmaf(x.x, columns.scale.x, columns.bias.x),
                      fmaf(x.y, columns.scale.y, columns.bias.y));
+}
+
+inline bool is_valid_bias(const float* bias) {
+  return bias == nullptr || is_aligned(bias, 4);
 }
 
 // out = value (+ bias).
@@ -48,21 +57,26 @@ struct GemmStore {
   const float* bias;  // [n] or nullptr
   int n;
 
+  static constexpr int kPairs = 1;
   using Columns = GemmColumns;
   __device__ Columns columns(int column, int, const float* b_scale) const {
     return gemm_columns(column, n, b_scale, bias);
   }
-  __device__ void write(int row, const Columns& columns, float2 x) const {
-    float* to = out + static_cast<std::size_t>(row) * n + columns.offset;
-    const float2 v = gemm_values(x, columns);
+  __device__ void write(int row, bool is_row, const Columns (&columns)[1],
+                        const float2 (&x)[1]) const {
+    if (!is_row || columns[0].count == 0) return;
+    float* to = out + static_cast<std::size_t>(row) * n + columns[0].offset;
+    const float2 v = gemm_values(x[0], columns[0]);
     if (n % 2 == 0) {
       *reinterpret_cast<float2*>(to) = v;
     } else {
       to[0] = v.x;
-      if (columns.has_second) to[1] = v.y;
+      if (columns[0].count == 2) to[1] = v.y;
     }
   }
-  bool is_valid(int, int columns) const { return n == columns && is_aligned(out, 8); }
+  bool is_valid(int, int columns) const {
+    return n == columns && is_aligned(out, 8) && is_valid_bias(bias);
+  }
 };
 
 // hidden += value.
@@ -70,39 +84,79 @@ struct GemmAddResidual {
   float* hidden;  // [m, n], 8-byte aligned
   int n;
 
+  static constexpr int kPairs = 1;
   using Columns = GemmColumns;
   __device__ Columns columns(int column, int, const float* b_scale) const {
     return gemm_columns(column, n, b_scale, nullptr);
   }
-  __device__ void write(int row, const Columns& columns, float2 x) const {
-    float* to = hidden + static_cast<std::size_t>(row) * n + columns.offset;
+  __device__ void write(int row, bool is_row, const Columns (&columns)[1],
+                        const float2 (&x)[1]) const {
+    if (!is_row || columns[0].count == 0) return;
+    float* to = hidden + static_cast<std::size_t>(row) * n + columns[0].offset;
+    const float2 scale = columns[0].scale;
     if (n % 2 == 0) {
       const float2 old = *reinterpret_cast<const float2*>(to);
       *reinterpret_cast<float2*>(to) =
-          make_float2(fmaf(x.x, columns.scale.x, old.x), fmaf(x.y, columns.scale.y, old.y));
+          make_float2(fmaf(x[0].x, scale.x, old.x), fmaf(x[0].y, scale.y, old.y));
     } else {
-      to[0] = fmaf(x.x, columns.scale.x, to[0]);
-      if (columns.has_second) to[1] = fmaf(x.y, columns.scale.y, to[1]);
+      to[0] = fmaf(x[0].x, scale.x, to[0]);
+      if (columns[0].count == 2) to[1] = fmaf(x[0].y, scale.y, to[1]);
     }
   }
   bool is_valid(int, int columns) const { return n == columns && is_aligned(hidden, 8); }
 };
 
-// out[m, i] = silu(column 2 i) * column 2 i + 1: the rows of B are gate and up by turns.
+// Four halves v of each lane, v[0] and v[1] in `low`, v[2] and v[3] in `high`, among the four lanes
+// that share l / 4: lane t of them gets v[t] of lanes 0 to 3, in their order.
+__device__ inline uint2 transpose_halves(unsigned low, unsigned high) {
+  const bool is_upper = (threadIdx.x & 2) != 0, is_odd = (threadIdx.x & 1) != 0;
+  // a: from lane 0 or 1, b: from lane 2 or 3; both v[0] and v[1] or both v[2] and v[3].
+  const unsigned other = __shfl_xor_sync(0xffffffffu, is_upper ? low : high, 2);
+  const unsigned a = is_upper ? other : low, b = is_upper ? high : other;
+  const unsigned sent = __byte_perm(a, b, is_odd ? 0x5410 : 0x7632);
+  const unsigned got = __shfl_xor_sync(0xffffffffu, sent, 1);
+  return make_uint2(__byte_perm(a, got, is_odd ? 0x3254 : 0x5410),
+                    __byte_perm(b, got, is_odd ? 0x3276 : 0x7610));
+}
+
+// out[m, i] = silu(column 2 i) * column 2 i + 1, by finite_half(): the rows of B are gate and up by
+// turns. Four outputs next to each other come together in a lane, so that whole sectors are stored.
 struct GemmSwiGlu {
-  __half* out;  // [m, n / 2]
+  __half* out;  // [m, n / 2], 8-byte aligned
   int n;
 
+  static constexpr int kPairs = 4;
   using Columns = GemmColumns;
   __device__ Columns columns(int column, int, const float* b_scale) const {
     return gemm_columns(column, n, b_scale, nullptr);
   }
-  __device__ void write(int row, const Columns& columns, float2 x) const {
-    const float2 v = gemm_values(x, columns);
-    out[(static_cast<std::size_t>(row) * n + columns.offset) / 2] =
-        __float2half_rn(__fmul_rn(silu(v.x), v.y));
+  __device__ void write(int row, bool is_row, const Columns (&columns)[4],
+                        const float2 (&x)[4]) const {
+    unsigned pairs[2];
+#pragma unroll
+    for (int p = 0; p < 4; p += 2) {
+      const float2 first = gemm_values(x[p], columns[p]);
+      const float2 second = gemm_values(x[p + 1], columns[p + 1]);
+      const __half2 both = __halves2half2(finite_half(__fmul_rn(silu(first.x), first.y)),
+                                          finite_half(__fmul_rn(silu(second.x), second.y)));
+      pairs[p / 2] = *reinterpret_cast<const unsigned*>(&both);
+    }
+    const uint2 four = transpose_halves(pairs[0], pairs[1]);
+    const int lane = static_cast<int>(threadIdx.x) % 4;
+    // Lane t has pair t of the four lanes.
+    const int column = static_cast<int>(columns[0].offset) / 2 + 3 * lane, width = n / 2;
+    if (!is_row || column >= width) return;
+    __half* to = out + static_cast<std::size_t>(row) * width + column;
+    if (width % 4 == 0) {
+      *reinterpret_cast<uint2*>(to) = four;
+    } else {
+      const __half* halves = reinterpret_cast<const __half*>(&four);
+      for (int i = 0; i < min(4, width - column); ++i) to[i] = halves[i];
+    }
   }
-  bool is_valid(int, int columns) const { return n == columns && n % 2 == 0 && is_aligned(out, 2); }
+  bool is_valid(int, int columns) const {
+    return n == columns && n % 2 == 0 && is_aligned(out, 8);
+  }
 };
 
 // Columns are the heads of Q, then of K, then of V; channels of Q's and K's heads stand in the
@@ -116,6 +170,7 @@ struct GemmRopeWrite {
   int heads;
   int kv_heads;
 
+  static constexpr int kPairs = 1;
   struct Columns {
     GemmColumns of;
     ChannelPair channels;
@@ -134,21 +189,24 @@ struct GemmRopeWrite {
     c.channels = rope_pair(c.pair, rope.rotated, rope.is_split && c.kind != 2);
     return c;
   }
-  __device__ void write(int row, const Columns& columns, float2 x) const {
-    float2 v = gemm_values(x, columns.of);
-    if (columns.kind == 2) {
-      store_pair(cache.value(row, columns.head), columns.channels, v);
+  __device__ void write(int row, bool is_row, const Columns (&columns)[1],
+                        const float2 (&x)[1]) const {
+    const Columns& c = columns[0];
+    if (!is_row || c.of.count == 0) return;
+    float2 v = gemm_values(x[0], c.of);
+    if (c.kind == 2) {
+      store_pair(cache.value(row, c.head), c.channels, v);
       return;
     }
-    v = rope.rotate(__ldg(cache.positions + row), columns.pair, v);
+    v = rope.rotate(__ldg(cache.positions + row), c.pair, v);
     __half* const head =
-        columns.kind == 1
-            ? cache.key(row, columns.head)
-            : q + (static_cast<std::size_t>(row) * heads + columns.head) * cache.head_dim;
-    store_pair(head, columns.channels, v);
+        c.kind == 1 ? cache.key(row, c.head)
+                    : q + (static_cast<std::size_t>(row) * heads + c.head) * cache.head_dim;
+    store_pair(head, c.channels, v);
   }
   bool is_valid(int, int columns) const {
-    return is_valid_rope(rope, cache, heads, kv_heads, columns) && is_aligned(q, 4);
+    return is_valid_rope(rope, cache, heads, kv_heads, columns) && is_aligned(q, 4) &&
+           is_valid_bias(bias);
   }
 };
 

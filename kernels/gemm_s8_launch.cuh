@@ -46,31 +46,49 @@ constexpr int kGemmS8MaxK = (1 << 17) - kGemmSlice;
 // Rows and columns, so that a tile past the end is still a number.
 constexpr int kGemmS8MaxSide = 1 << 30;
 
+// Shapes and pointers have been checked. `what` is for messages.
 template <typename Traits, typename Epilogue>
-cudaError_t launch_gemm_s8_tile(const GemmS8Operands& o, const Epilogue& epilogue,
-                                cudaStream_t stream) {
+LaunchStatus launch_gemm_s8_tile(const GemmS8Operands& o, const Epilogue& epilogue,
+                                 const std::string& what, cudaStream_t stream) {
+  constexpr std::size_t kShared = sizeof(typename Traits::Shared);
+  int device = 0, limit = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  }
+  if (status != cudaSuccess) return launched(status, what);
+  if (kShared > static_cast<std::size_t>(limit)) {
+    return Error(ErrorCode::kUnsupported, what + ": a tile of " + std::to_string(Traits::kM) +
+                                              " x " + std::to_string(Traits::kN) + " in " +
+                                              std::to_string(Traits::kStages) + " stages needs " +
+                                              std::to_string(kShared) +
+                                              " bytes of shared memory, the "
+                                              "device's blocks have " +
+                                              std::to_string(limit) + "; take fewer stages");
+  }
   const int tiles = (o.m + Traits::kM - 1) / Traits::kM * ((o.n + Traits::kN - 1) / Traits::kN);
-  const LaunchShape shape = {dim3(static_cast<unsigned>(tiles)), dim3(Traits::kThreads),
-                             sizeof(typename Traits::Shared), stream};
+  const LaunchShape shape = {dim3(static_cast<unsigned>(tiles)), dim3(Traits::kThreads), kShared,
+                             stream};
   const GemmS8Params<Epilogue> params = {o.a, o.b, o.a_scale, o.b_scale, o.m, o.n, o.k, epilogue};
-  return launch(shape, gemm_s8<Traits, Epilogue>, params);
+  return launched(launch(shape, gemm_s8<Traits, Epilogue>, params), what);
 }
 
 template <int kStages, typename Epilogue>
-cudaError_t launch_gemm_s8_stages(const GemmS8Operands& o, const Epilogue& epilogue,
-                                  GemmS8Tile tile, cudaStream_t stream) {
+LaunchStatus launch_gemm_s8_stages(const GemmS8Operands& o, const Epilogue& epilogue,
+                                   GemmS8Tile tile, const std::string& what, cudaStream_t stream) {
   switch (tile) {
     case GemmS8Tile::k128x256:
-      return launch_gemm_s8_tile<GemmS8Traits<128, 256, kStages, 1>>(o, epilogue, stream);
+      return launch_gemm_s8_tile<GemmS8Traits<128, 256, kStages, 1>>(o, epilogue, what, stream);
     case GemmS8Tile::k64x128:
-      return launch_gemm_s8_tile<GemmS8Traits<64, 128, kStages, 4>>(o, epilogue, stream);
+      return launch_gemm_s8_tile<GemmS8Traits<64, 128, kStages, 4>>(o, epilogue, what, stream);
     default:
-      return launch_gemm_s8_tile<GemmS8Traits<128, 128, kStages, 2>>(o, epilogue, stream);
+      return launch_gemm_s8_tile<GemmS8Traits<128, 128, kStages, 2>>(o, epilogue, what, stream);
   }
 }
 
-// kInvalidArgument names what cannot be computed; nothing was launched then. The result has the
-// same bits whatever the choice.
+// kInvalidArgument names what cannot be computed, kUnsupported a choice for which the device has
+// too little shared memory; nothing was launched then. The result has the same bits whatever the
+// choice.
 template <typename Epilogue>
 LaunchStatus launch_gemm_s8(const GemmS8Operands& o, const Epilogue& epilogue,
                             const GemmS8Choice& choice, cudaStream_t stream) {
@@ -104,11 +122,11 @@ LaunchStatus launch_gemm_s8(const GemmS8Operands& o, const Epilogue& epilogue,
   }
   switch (choice.stages) {
     case 3:
-      return launched(launch_gemm_s8_stages<3>(o, epilogue, choice.tile, stream), what);
+      return launch_gemm_s8_stages<3>(o, epilogue, choice.tile, what, stream);
     case 4:
-      return launched(launch_gemm_s8_stages<4>(o, epilogue, choice.tile, stream), what);
+      return launch_gemm_s8_stages<4>(o, epilogue, choice.tile, what, stream);
     case 5:
-      return launched(launch_gemm_s8_stages<5>(o, epilogue, choice.tile, stream), what);
+      return launch_gemm_s8_stages<5>(o, epilogue, choice.tile, what, stream);
     default:
       return invalid_launch(what + ": stages must be 3 to 5, not " + std::to_string(choice.stages));
   }

@@ -145,6 +145,9 @@ TEST_CASE("shapes that cannot be are refused") {
   CHECK(!quantize({}));
   CHECK(!quantize({{&good, 4}}));
   CHECK(!quantize({{&good, 0}, {&other, 0}}));
+  for (const int limit : {0, -1, 3, 256}) {
+    CHECK(!Int8Matrix::quantize(std::vector<ampere::WeightRow>{{&good, 0}}, limit, pool).ok());
+  }
   TensorView view = good;
   view.rows = 5;
   CHECK(!quantize({{&view, 0}}));

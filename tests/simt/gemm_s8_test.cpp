@@ -89,6 +89,26 @@ TEST_CASE("loads of fragments meet no bank twice") {
   }
 }
 
+TEST_CASE("a device with less shared memory takes the choices that fit") {
+  const Operands o(4, 8, 64, 6);
+  const DeviceOperands device(o);
+  const DeviceArray<float> out(32);
+  const GemmStore store{out.data(), nullptr, 8};
+  const int before = simt::settings().max_shared_bytes;
+  simt::settings().max_shared_bytes = 99 * 1024;
+  CHECK(launch_gemm_s8(device.view, store, {GemmS8Tile::k128x256, 4}, nullptr).ok());
+  const LaunchStatus status =
+      launch_gemm_s8(device.view, store, {GemmS8Tile::k128x256, 5}, nullptr);
+  REQUIRE(!status.ok());
+  CHECK(status.error().code == kvferry::ErrorCode::kUnsupported);
+  CHECK(status.error().message.find("122880 bytes") != std::string::npos);
+  simt::settings().max_shared_bytes = before;
+  // What the runtime says of a launch itself.
+  const LaunchStatus failed = launched(cudaErrorInvalidConfiguration, "a launch");
+  CHECK(failed.error().code == kvferry::ErrorCode::kInternal);
+  CHECK(failed.error().message.find("a launch: ") == 0);
+}
+
 TEST_CASE("copies of 16 bytes by eight neighbouring threads fill all banks") {
   for (int first = 0; first < 256; first += 8) {
     std::set<int> banks;

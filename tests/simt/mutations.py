@@ -25,7 +25,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # What a test's include paths reach: the copy comes before the tree itself.
-FOLDERS = ("kernels", "tests/simt", "include/kvferry/codec/device")
+FOLDERS = ("kernels", "tests/simt", "include/kvferry/codec/device", "src/compute/ampere")
 
 
 class Builder:

@@ -1,11 +1,12 @@
 // norm_rope_write: the same bits as its arithmetic in plain loops, and near to it in double.
+#include "src/compute/ampere/norm_rope_write.cu"
+
 #include <cmath>
 #include <random>
 #include <vector>
 
 #include <catch2/catch.hpp>
 
-#include "kernels/norm_rope_write_launch.cuh"
 #include "rope_rows.hpp"
 
 using namespace kvferry::kernels;
@@ -104,6 +105,31 @@ TEST_CASE("heads are normed, rotated and written") {
             1.0 / 2048 + 20 * 8 * 6e-8);
     }
   }
+}
+
+TEST_CASE("numbers beyond F16 become its largest, NaN stays") {
+  const Shape shape{1, 1, 64, 64, false};
+  const rope_rows::Rows batch(shape, 2, 74);
+  std::mt19937 engine(75);
+  Inputs in{shape, random_floats(static_cast<std::size_t>(2 * shape.columns()), engine, 1.0f),
+            random_floats(64, engine, 1.0f), random_floats(64, engine, 1.0f), 1e-6f};
+  in.q_weight[3] = 1e7f;
+  const float values[] = {1e6f, -1e6f, 65519.0f, 65520.0f, INFINITY, -INFINITY, NAN};
+  for (std::size_t i = 0; i < 7; ++i) in.qkv[128 + i] = values[i];  // V of the first row
+  const DeviceArray<float> qkv(in.qkv), q_weight(in.q_weight), k_weight(in.k_weight);
+  const rope_rows::DeviceRows to(batch);
+  const NormRopeWriteParams params = {qkv.data(),
+                                      q_weight.data(),
+                                      k_weight.data(),
+                                      in.epsilon,
+                                      to.q.data(),
+                                      to.cache(),
+                                      to.rotation(),
+                                      2,
+                                      1,
+                                      1};
+  REQUIRE(launch_norm_rope_write(params, nullptr).ok());
+  CHECK(to.different(batch, [&](int row, int c) { return in.plain(row, c); }) == 0);
 }
 
 TEST_CASE("heads that cannot be are refused") {

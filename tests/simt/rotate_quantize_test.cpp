@@ -1,5 +1,7 @@
 // rotate_quantize: the same bits as the documented arithmetic in plain loops, and near to what it
 // stands for in double; rows without a magnitude and rows that are not finite.
+#include "src/compute/ampere/rotate_quantize.cu"
+
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -11,7 +13,6 @@
 #include "kvferry/core/half.hpp"
 
 #include "device_array.hpp"
-#include "kernels/rotate_quantize_launch.cuh"
 
 using namespace kvferry::kernels;
 using kvferry_test::DeviceArray;

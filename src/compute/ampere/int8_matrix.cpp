@@ -53,6 +53,11 @@ Result<Int8Matrix> Int8Matrix::quantize(Span<const WeightRow> rows, int limit, T
   if (rows.empty()) {
     return Error(ErrorCode::kInvalidArgument, "INT8 matrix: there are no rows to quantise");
   }
+  if (limit < 1 || limit > kFfnRotation || (limit & (limit - 1)) != 0) {
+    return Error(ErrorCode::kInvalidArgument,
+                 "INT8 matrix: blocks of the rotation must be a power of two up to " +
+                     std::to_string(kFfnRotation) + ", not " + std::to_string(limit));
+  }
   const TensorView* checked = nullptr;
   for (const WeightRow& row : rows) {
     if (row.tensor != checked) {

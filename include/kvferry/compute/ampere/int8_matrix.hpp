@@ -30,10 +30,11 @@ class Int8Matrix {
  public:
   Int8Matrix() = default;  // no rows
 
-  // The rows in the order given, all of as many columns; `limit`, a power of two, is the largest
-  // block of the rotation (1: no rotation). kInvalidArgument when a tensor's bytes and shape
-  // disagree, when a row is not there or has other columns than the first, when there are more than
-  // kMaxInputs of them, or when a rotated value is infinite or NaN (names the row).
+  // The rows in the order given, all of as many columns; `limit`, a power of two up to
+  // kFfnRotation, is the largest block of the rotation (1: no rotation). kInvalidArgument when a
+  // tensor's bytes and shape disagree, when a row is not there or has other columns than the first,
+  // when there are more than kMaxInputs of them, or when a rotated value is infinite or NaN (names
+  // the row).
   static Result<Int8Matrix> quantize(Span<const WeightRow> rows, int limit, ThreadPool& pool);
 
   std::size_t rows() const { return scales_.size(); }
