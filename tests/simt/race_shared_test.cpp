@@ -259,7 +259,8 @@ TEST_CASE("race: the race build refuses plain accesses outside memory or misalig
       "not a multiple of 16", 1,
       [] {
         volatile unsigned offset = 2;
-        *reinterpret_cast<uint4*>(words() + offset) = make_uint4(1, 2, 3, 4);
+        uint4* to = reinterpret_cast<uint4*>(words() + offset);
+        *to = *reinterpret_cast<const uint4*>(words() + 8);
       },
       sizeof(Words));
 }

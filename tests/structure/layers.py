@@ -5,6 +5,9 @@
   core <- model <- cache <- compute <- engine
   quality on codec and engine; node on all; testing, for users' tests, on transport
 
+kernels/ includes itself, what CUDA and the standard library have, core/error.hpp, core/half.hpp and the
+C++14 headers of codec/device; the library's compiled sources may include kernels.
+
 The library never includes examples, bench or tests; public headers include public headers only; the
 examples, which users copy, include public headers and their own files only.
 """
@@ -31,6 +34,10 @@ MAY_INCLUDE = {
     "testing": _TRANSPORT + ["testing"],
 }
 USERS = ["examples", "bench", "tests"]
+# What device code shares with the host's: C++14.
+DEVICE_HEADERS = ("kvferry/codec/device/", "kvferry/core/error.hpp", "kvferry/core/half.hpp")
+# What stands in for inline PTX where there is no nvcc; of the emulation under tests/simt.
+EMULATION_HEADERS = ("simt/ptx.hpp",)
 
 
 def layer_of(path):
@@ -60,6 +67,8 @@ def check_library_include(root, path, kind, included):
         return None
     if path.startswith("include" + os.sep):
         return f"a public header includes {included}, which is not one"
+    if included.startswith("kernels/"):
+        return None if os.path.exists(os.path.join(root, included)) else f"there is no {included}"
     beside = os.path.normpath(os.path.join(os.path.dirname(path), included))
     if not os.path.exists(os.path.join(root, beside)):
         beside = os.path.join("src", os.path.normpath(included))
@@ -68,6 +77,21 @@ def check_library_include(root, path, kind, included):
     if layer_of(beside) != layer:
         return f"{included} is internal to another folder"
     return None
+
+
+def check_kernel_include(root, path, kind, included):
+    """What is wrong with an #include of a kernel; None when nothing is."""
+    if included.startswith("kvferry/"):
+        if not included.startswith(DEVICE_HEADERS):
+            return f"a kernel includes {included}, which is not for device code"
+        if not os.path.exists(os.path.join(root, "include", included)):
+            return f"there is no include/{included}"
+        return None
+    if kind == "<" or included in EMULATION_HEADERS:
+        return None
+    if not included.startswith("kernels/"):
+        return f"{included} is neither kernels/… nor kvferry/codec/device/…"
+    return None if os.path.exists(os.path.join(root, included)) else f"there is no {included}"
 
 
 def check_example_include(root, path, kind, included):
@@ -85,9 +109,10 @@ def check_example_include(root, path, kind, included):
 def check(root):
     """(violations, number of files looked at)"""
     violations = []
-    files = source_tree.source_files(root, ["include", "src", "examples"])
+    files = source_tree.source_files(root, ["include", "src", "kernels", "examples"])
+    judges = {"examples": check_example_include, "kernels": check_kernel_include}
     for path in files:
-        judge = check_example_include if path.startswith("examples") else check_library_include
+        judge = judges.get(path.split(os.sep)[0], check_library_include)
         for line, kind, included in source_tree.includes(source_tree.read(root, path)):
             wrong = judge(root, path, kind, included)
             if wrong:
