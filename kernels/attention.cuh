@@ -79,12 +79,17 @@ constexpr std::uint32_t attention_partitions(std::uint32_t table_blocks) {
          (table_blocks % (kPartitionTokens / kCacheBlockTokens) != 0 ? 1 : 0);
 }
 
-struct CombineAttentionParams {
+// The sequences' attention, made of the partials: row = sequence, column = head * head_dim +
+// dimension. A product may take it as its input (attention_combine.cuh).
+struct CombinedAttention {
   AttentionPartials partials;
   const std::uint32_t* positions;  // [sequences]
-  float* out;                      // [sequences, heads, head_dim], 16-byte aligned
   std::uint32_t heads;
-  std::uint32_t head_dim;   // a multiple of 4
+  std::uint32_t head_dim;  // a multiple of 4
+};
+struct CombineAttentionParams {
+  CombinedAttention input;
+  float* out;               // [sequences, heads, head_dim], 16-byte aligned
   std::uint32_t sequences;  // > 0
 };
 LaunchStatus launch_combine_attention(const CombineAttentionParams& params, cudaStream_t stream);

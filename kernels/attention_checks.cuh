@@ -13,7 +13,7 @@ namespace kernels {
 
 // Above what any model has; below what would overflow the grids and the sizes computed from them.
 constexpr std::uint32_t kMaxAttentionValues = 65536;     // heads * head_dim
-constexpr std::uint32_t kMaxAttentionTokens = 1u << 24;  // of a sequence
+constexpr std::uint32_t kMaxAttentionTokens = 1u << 20;  // of a sequence
 constexpr std::uint32_t kMaxAttentionSequences = 65535;
 
 inline LaunchStatus unsupported_launch(const std::string& message) {

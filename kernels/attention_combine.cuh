@@ -17,25 +17,25 @@
 namespace kvferry {
 namespace kernels {
 
-// Four dimensions of one head's attention, dim a multiple of 4.
-__device__ inline float4 combined_attention(const AttentionPartials& partials, std::uint32_t heads,
-                                            std::uint32_t head_dim, std::uint32_t sequence,
-                                            std::uint32_t position, std::uint32_t head,
-                                            std::uint32_t dim) {
-  const std::uint32_t used = position / kPartitionTokens + 1;
-  const std::size_t first = static_cast<std::size_t>(sequence) * partials.partitions * heads + head;
-  const float2* const weights = partials.weights + first;
-  const float* const values = partials.values + first * head_dim + dim;
+// Columns `column` to `column` + 3 of a row, column a multiple of 4.
+__device__ inline float4 four_inputs(const CombinedAttention& input, int row, int column) {
+  const std::uint32_t dim = static_cast<std::uint32_t>(column) % input.head_dim;
+  const std::uint32_t head = static_cast<std::uint32_t>(column) / input.head_dim;
+  const std::uint32_t partitions = input.positions[row] / kPartitionTokens + 1;
+  const std::size_t first =
+      static_cast<std::size_t>(row) * input.partials.partitions * input.heads + head;
+  const float2* const weights = input.partials.weights + first;
+  const float* const values = input.partials.values + first * input.head_dim + dim;
   float maximum = weights[0].x;
-  for (std::uint32_t p = 1; p < used; ++p) {
-    maximum = fmaxf(maximum, weights[static_cast<std::size_t>(p) * heads].x);
+  for (std::uint32_t p = 1; p < partitions; ++p) {
+    maximum = fmaxf(maximum, weights[static_cast<std::size_t>(p) * input.heads].x);
   }
   float sum = 0.0f;
   float4 out = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  for (std::uint32_t p = 0; p < used; ++p) {
-    const std::size_t at = static_cast<std::size_t>(p) * heads;
+  for (std::uint32_t p = 0; p < partitions; ++p) {
+    const std::size_t at = static_cast<std::size_t>(p) * input.heads;
     const float2 weight = weights[at];
-    const float4 value = *reinterpret_cast<const float4*>(values + at * head_dim);
+    const float4 value = *reinterpret_cast<const float4*>(values + at * input.head_dim);
     const float decay = ptx::exp2_approx(weight.x - maximum);
     sum = fmaf(weight.y, decay, sum);
     out.x = fmaf(value.x, decay, out.x);
@@ -46,36 +46,14 @@ __device__ inline float4 combined_attention(const AttentionPartials& partials, s
   return make_float4(out.x / sum, out.y / sum, out.z / sum, out.w / sum);
 }
 
-// The input of the output projection, computed by every block of it for itself: row = sequence,
-// column = head * head_dim + dimension.
-struct CombinedAttentionInput {
-  AttentionPartials partials;
-  const std::uint32_t* positions;  // [sequences]
-  std::uint32_t heads;
-  std::uint32_t head_dim;
-
-  template <typename Shared>
-  __device__ float scale(int, int, Shared&) const {
-    return 1.0f;
-  }
-  __device__ float4 four(int row, int column, float) const {
-    const std::uint32_t sequence = static_cast<std::uint32_t>(row);
-    const std::uint32_t at = static_cast<std::uint32_t>(column);
-    return combined_attention(partials, heads, head_dim, sequence, positions[sequence],
-                              at / head_dim, at % head_dim);
-  }
-};
-
 template <unsigned kThreads>
 __global__ void __launch_bounds__(kThreads) combine_attention(CombineAttentionParams params) {
   const std::uint32_t column = 4 * (blockIdx.x * kThreads + threadIdx.x);
-  const std::uint32_t columns = params.heads * params.head_dim;
+  const std::uint32_t columns = params.input.heads * params.input.head_dim;
   if (column >= columns) return;
-  const CombinedAttentionInput input = {params.partials, params.positions, params.heads,
-                                        params.head_dim};
-  const int sequence = static_cast<int>(blockIdx.y);
-  *reinterpret_cast<float4*>(params.out + static_cast<std::size_t>(blockIdx.y) * columns + column) =
-      input.four(sequence, static_cast<int>(column), 1.0f);
+  float* const row = params.out + static_cast<std::size_t>(blockIdx.y) * columns;
+  *reinterpret_cast<float4*>(row + column) =
+      four_inputs(params.input, static_cast<int>(blockIdx.y), static_cast<int>(column));
 }
 
 }  // namespace kernels

@@ -85,7 +85,7 @@ __device__ float stage_query(const Query* query, StagedQuery<kHeadDim>& staged) 
 }
 
 // The part of `chain` that 8 dimensions add.
-__device__ inline __half2 add_products(uint4 key, uint4 query, __half2 chain) {
+__device__ inline __half2 add_products(const uint4& key, const uint4& query, __half2 chain) {
   chain = __hfma2(half2_from_bits(key.y), half2_from_bits(query.y), chain);
   chain = __hfma2(half2_from_bits(key.z), half2_from_bits(query.z), chain);
   return __hfma2(half2_from_bits(key.w), half2_from_bits(query.w), chain);

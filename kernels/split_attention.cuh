@@ -53,7 +53,7 @@ struct SplitAttentionTraits {
 };
 
 // Eight tokens' values, kept for eight dimensions, times their weights: adds a chain to sums.
-__device__ inline void add_chain(const uint4* values, uint4 weights, float (&sums)[8]) {
+__device__ inline void add_chain(const uint4* values, const uint4& weights, float (&sums)[8]) {
   const std::uint32_t pairs[4] = {weights.x, weights.y, weights.z, weights.w};
   __half2 chain[4];
 #pragma unroll
@@ -102,8 +102,8 @@ __device__ void weigh_values(const uint4 (&values)[Traits::kHeadDim / 8], int he
     float sums[8] = {};
 #pragma unroll
     for (int i = 0; i < kChunks / 8; ++i) {
-      add_chain(values + 8 * i, shared.weights[head][warp * 4 + lane / kChunks * (kChunks / 8) + i],
-                sums);
+      const uint4 weights = shared.weights[head][warp * 4 + lane / kChunks * (kChunks / 8) + i];
+      add_chain(values + 8 * i, weights, sums);
     }
     add_halves<4>(sums, 16);
     if (kChunks == 8) add_halves<2>(sums, 8);

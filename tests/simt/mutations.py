@@ -12,6 +12,8 @@ The table (mutations.json) is a list of objects:
   test      the test's source
   build     "plain" or "race"
   expect    a part of what the failing test prints
+  options   further options of the compiler; may be left out
+  cases     the test cases to run, as Catch2 takes them; may be left out
 The libraries are the emulator's, those of the race build among them named *race*. Exit status 1
 when a mutation is not found, or no longer applies; every test must also pass unchanged.
 """
@@ -25,7 +27,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # What a test's include paths reach: the copy comes before the tree itself.
-FOLDERS = ("kernels", "tests/simt", "include/kvferry/codec/device", "src/compute/ampere")
+FOLDERS = ("kernels", "tests/simt", "include/kvferry/codec/device", "src/compute/ampere",
+           "src/compute/maxwell")
 
 
 class Builder:
@@ -35,9 +38,9 @@ class Builder:
         self.race = [path for path in libraries if "race" in os.path.basename(path)]
         self.command = compile_command
 
-    def run(self, name, test, build, change=None):
-        """(exit status, output) of the test built from a copy of the sources with one change; an
-        exit status of None when it does not compile."""
+    def run(self, name, entry, change=None):
+        """(exit status, output) of a table entry's test built from a copy of the sources with one
+        change; an exit status of None when it does not compile."""
         folder = os.path.join(self.folder, name)
         shutil.rmtree(folder, ignore_errors=True)
         for source in FOLDERS:
@@ -47,21 +50,22 @@ class Builder:
             path, text = change
             with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
                 file.write(text)
-        race = build == "race"
+        race = entry["build"] == "race"
         program = os.path.join(folder, "test")
         # Race first, so that its entry points are those that are linked.
         command = (self.command + (["-fsanitize=thread"] if race else []) +
+                   entry.get("options", []) +
                    [f"-I{folder}", f"-I{folder}/tests/simt", f"-I{folder}/tests/simt/cuda",
                     f"-I{folder}/include", f"-I{ROOT}/include", "-c",
-                    os.path.join(folder, test), "-o", program + ".o"])
+                    os.path.join(folder, entry["test"]), "-o", program + ".o"])
         link = ([self.command[0], "-rdynamic", program + ".o", "-o", program] +
                 (self.race if race else []) + self.plain + ["-lpthread", "-ldl"])
         for step in (command, link):
             built = subprocess.run(step, capture_output=True, text=True)
             if built.returncode != 0:
                 return None, built.stdout + built.stderr
-        result = subprocess.run([program], capture_output=True, text=True, errors="replace",
-                                timeout=300)
+        result = subprocess.run([program, *entry.get("cases", [])], capture_output=True,
+                                text=True, errors="replace", timeout=300)
         shutil.rmtree(folder, ignore_errors=True)
         return result.returncode, result.stdout + result.stderr
 
@@ -81,8 +85,7 @@ def judge(builder, number, mutation):
     if text is None:
         return f"no longer applies: the text is not exactly once in {mutation['file']}"
     try:
-        status, output = builder.run(f"mutation_{number}", mutation["test"], mutation["build"],
-                                     (mutation["file"], text))
+        status, output = builder.run(f"mutation_{number}", mutation, (mutation["file"], text))
     except subprocess.TimeoutExpired:
         return "the test did not end"
     if status is None:
@@ -101,15 +104,17 @@ def main(arguments):
     with open(table, encoding="utf-8") as file:
         mutations = json.load(file)
     builder = Builder(folder, libraries, arguments[split + 1:])
-    tests = sorted({(mutation["test"], mutation["build"]) for mutation in mutations})
+    tests = {(mutation["test"], mutation["build"], *mutation.get("cases", [])): mutation
+             for mutation in mutations}
     failures = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        unchanged = pool.map(lambda entry: builder.run(f"unchanged_{entry[0]}", *entry[1]),
-                             enumerate(tests))
-        for (test, build), (status, output) in zip(tests, unchanged):
+        unchanged = pool.map(lambda entry: builder.run(f"unchanged_{entry[0]}", entry[1]),
+                             enumerate(tests.values()))
+        for entry, (status, output) in zip(tests.values(), unchanged):
             if status != 0:
                 failures += 1
-                print(f"{test} ({build}) does not pass unchanged:\n{output[-3000:]}")
+                print(f"{entry['test']} ({entry['build']}) does not pass unchanged:\n"
+                      f"{output[-3000:]}")
         found = 0
         verdicts = pool.map(lambda entry: judge(builder, *entry), enumerate(mutations))
         for mutation, wrong in zip(mutations, verdicts):

@@ -73,22 +73,23 @@ LaunchStatus launch_split_attention(const SplitAttentionParams& params,
 
 LaunchStatus launch_combine_attention(const CombineAttentionParams& params, cudaStream_t stream) {
   const std::string what = "combine_attention";
+  const CombinedAttention& input = params.input;
   const LaunchStatus checks[] = {
-      check_heads(what, params.heads, params.head_dim),
+      check_heads(what, input.heads, input.head_dim),
       check_sequences(what, params.sequences),
-      check_partials(what, params.partials),
-      check_pointer(what, "positions", params.positions, sizeof(std::uint32_t)),
+      check_partials(what, input.partials),
+      check_pointer(what, "positions", input.positions, sizeof(std::uint32_t)),
       check_pointer(what, "out", params.out, sizeof(float4)),
   };
   for (const LaunchStatus& check : checks) {
     if (!check.ok()) return check;
   }
-  if (params.head_dim % 4 != 0) {
-    return unsupported_launch(what + ": heads of " + std::to_string(params.head_dim) +
+  if (input.head_dim % 4 != 0) {
+    return unsupported_launch(what + ": heads of " + std::to_string(input.head_dim) +
                               " values, which have to be a multiple of 4");
   }
-  if (params.partials.partitions == 0) return invalid_launch(what + ": no partitions");
-  const unsigned quads = params.heads * params.head_dim / 4;
+  if (input.partials.partitions == 0) return invalid_launch(what + ": no partitions");
+  const unsigned quads = input.heads * input.head_dim / 4;
   const LaunchShape shape = {dim3((quads - 1) / kCombineThreads + 1, params.sequences),
                              dim3(kCombineThreads), 0, stream};
   return launched(launch(shape, combine_attention<kCombineThreads>, params), what);

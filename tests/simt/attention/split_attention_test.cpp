@@ -83,7 +83,7 @@ struct Decode {
                                          positions.data(), partials, count, table_blocks},
                                         multiprocessors, nullptr));
     require_launched(kernels::launch_combine_attention(
-        {partials, positions.data(), out.data(), heads.heads(), heads.head_dim, count}, nullptr));
+        {{partials, positions.data(), heads.heads(), heads.head_dim}, out.data(), count}, nullptr));
     return {values.values(), weights.values(), out.values()};
   }
 
@@ -91,28 +91,35 @@ struct Decode {
   int count_errors(const Result& result, bool with_reference) const {
     int errors = 0;
     for (std::size_t s = 0; s < sequences.size(); ++s) {
-      for (std::uint32_t head = 0; head < heads.heads(); ++head) {
-        errors += count_head_errors(result, s, head, with_reference);
+      errors += count_sequence_errors(result, s, position(s), with_reference);
+      for (std::uint32_t p = position(s) / 128 + 1; p < partitions(); ++p) {
+        const std::size_t slot = (s * partitions() + p) * heads.heads();
+        errors += bits_of(result.weights[slot].x) != 0xffffffff;  // not written
+        errors += bits_of(result.values[slot * heads.head_dim]) != 0xffffffff;
       }
+    }
+    return errors;
+  }
+  // The same of one sequence's query at any position.
+  int count_sequence_errors(const Result& result, std::size_t s, std::uint32_t at,
+                            bool with_reference) const {
+    int errors = 0;
+    for (std::uint32_t head = 0; head < heads.heads(); ++head) {
+      errors += count_head_errors(result, s, head, at, with_reference);
     }
     return errors;
   }
 
  private:
-  int count_head_errors(const Result& result, std::size_t s, std::uint32_t head,
+  int count_head_errors(const Result& result, std::size_t s, std::uint32_t head, std::uint32_t at,
                         bool with_reference) const {
     int errors = 0;
     const std::uint32_t kv_head = head / heads.group, dim = heads.head_dim;
     const KeyScoreModel query_model(query(s, head), dim);
     std::vector<PartitionModel> models;
-    for (std::uint32_t p = 0; p < partitions(); ++p) {
+    for (std::uint32_t p = 0; p <= at / 128; ++p) {
       const std::size_t slot = (s * partitions() + p) * heads.heads() + head;
-      if (128 * p > position(s)) {  // not written
-        errors += bits_of(result.weights[slot].x) != 0xffffffff;
-        errors += bits_of(result.values[slot * dim]) != 0xffffffff;
-        continue;
-      }
-      models.push_back(partition_model(heads, sequences[s], kv_head, position(s), p, query_model));
+      models.push_back(partition_model(heads, sequences[s], kv_head, at, p, query_model));
       errors += !is_same(result.weights[slot].x, models.back().maximum);
       errors += !is_same(result.weights[slot].y, models.back().sum);
       for (std::uint32_t d = 0; d < dim; ++d) {
@@ -124,8 +131,7 @@ struct Decode {
     for (std::uint32_t d = 0; d < dim; ++d) errors += !is_same(out[d], combined[d]);
     if (!with_reference) return errors;
     const std::vector<double> q64(query(s, head), query(s, head) + dim);
-    const ReferenceHead reference =
-        reference_head(heads, sequences[s], kv_head, position(s), q64.data());
+    const ReferenceHead reference = reference_head(heads, sequences[s], kv_head, at, q64.data());
     // q is rounded and chains are of eight terms; weights are eighths.
     const ErrorModel error = {9 * kHalfRoundoff, std::ldexp(1.0, -22), 9 * kHalfRoundoff};
     for (std::uint32_t d = 0; d < dim; ++d) {
@@ -160,6 +166,45 @@ TEST_CASE("split_attention of a batch, on devices of any size") {
     CHECK(std::memcmp(first.values.data(), other.values.data(),
                       first.values.size() * sizeof(float)) == 0);
   }
+}
+
+TEST_CASE("split_attention, captured once, serves every position") {
+  const Heads heads = {2, 2, 64};
+  Random random(8);
+  Decode decode(heads, {390}, random);
+  const DeviceCache cache(heads, decode.sequences, decode.table_blocks, random);
+  const DeviceArray<float> q(decode.q), out(heads.row());
+  const DeviceArray<std::uint32_t> positions(1);
+  const std::size_t slots = std::size_t{decode.partitions()} * heads.heads();
+  const DeviceArray<float> values(slots * heads.head_dim);
+  const DeviceArray<float2> weights(slots);
+  const kernels::AttentionPartials partials = {values.data(), weights.data(), decode.partitions()};
+
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t step = nullptr;
+  REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
+  REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed) == cudaSuccess);
+  require_launched(
+      kernels::launch_split_attention({cache.shape(heads), q.data(), cache.table(),
+                                       positions.data(), partials, 1, decode.table_blocks},
+                                      1, stream));
+  require_launched(kernels::launch_combine_attention(
+      {{partials, positions.data(), heads.heads(), heads.head_dim}, out.data(), 1}, stream));
+  REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+  REQUIRE(cudaGraphInstantiate(&step, graph, nullptr, nullptr, 0) == cudaSuccess);
+  for (const std::uint32_t position : {0u, 127u, 128u, 390u}) {
+    REQUIRE(cudaMemcpy(positions.data(), &position, sizeof position, cudaMemcpyHostToDevice) ==
+            cudaSuccess);
+    REQUIRE(cudaGraphLaunch(step, stream) == cudaSuccess);
+    REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+    REQUIRE(simt::take_errors() == "");
+    CHECK(decode.count_sequence_errors({values.values(), weights.values(), out.values()}, 0,
+                                       position, true) == 0);
+  }
+  CHECK(cudaGraphExecDestroy(step) == cudaSuccess);
+  CHECK(cudaGraphDestroy(graph) == cudaSuccess);
+  CHECK(cudaStreamDestroy(stream) == cudaSuccess);
 }
 
 TEST_CASE("split_attention with extreme scores") {
@@ -217,7 +262,7 @@ TEST_CASE("split_attention and combine_attention name what they do not take") {
   using Combine = kernels::CombineAttentionParams;
   const Split split = {
       cache.shape(heads), q.data(), cache.table(), positions.data(), partials, 1, 5};
-  const Combine combine = {partials, positions.data(), out.data(), 4, 64, 1};
+  const Combine combine = {{partials, positions.data(), 4, 64}, out.data(), 1};
   const auto expect = [](const kernels::LaunchStatus& status, const std::string& text) {
     INFO(text);
     REQUIRE(!status.ok());
@@ -248,13 +293,13 @@ TEST_CASE("split_attention and combine_attention name what they do not take") {
   refuses_split("blocks is not within", [](Split& p) { p.table_blocks = 0xffffffff; });
   refuses_split("room for 2 partitions; 9 blocks may have 3", [](Split& p) { p.table_blocks = 9; });
   expect(kernels::launch_split_attention(split, 0, nullptr), "no multiprocessors");
-  refuses_combine("0 heads", [](Combine& p) { p.heads = 0; });
-  refuses_combine("4 heads of 0", [](Combine& p) { p.head_dim = 0; });
-  refuses_combine("multiple of 4", [](Combine& p) { p.head_dim = 62; });
+  refuses_combine("0 heads", [](Combine& p) { p.input.heads = 0; });
+  refuses_combine("4 heads of 0", [](Combine& p) { p.input.head_dim = 0; });
+  refuses_combine("multiple of 4", [](Combine& p) { p.input.head_dim = 62; });
   refuses_combine("0 sequences", [](Combine& p) { p.sequences = 0; });
   refuses_combine("out is null", [](Combine& p) { p.out = nullptr; });
-  refuses_combine("positions is null", [](Combine& p) { p.positions = nullptr; });
-  refuses_combine("no partitions", [](Combine& p) { p.partials.partitions = 0; });
+  refuses_combine("positions is null", [](Combine& p) { p.input.positions = nullptr; });
+  refuses_combine("no partitions", [](Combine& p) { p.input.partials.partitions = 0; });
 }
 
 }  // namespace kvferry::test
