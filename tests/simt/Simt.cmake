@@ -4,7 +4,7 @@
 # a Catch2 program and its ctest entry simt_<name>. KERNELS are the sources that include kernels:
 # C++14, with the emulation's <cuda_runtime.h>. SOURCES are C++17 and see LIBRARIES. Release trees
 # also make simt_race_<name>: the KERNELS instrumented for the race detector. RACE names further
-# KERNELS of that program alone.
+# KERNELS of that program alone; NO_RACE leaves it out.
 set(kvferry_simt_root ${CMAKE_CURRENT_LIST_DIR})
 
 add_library(kvferry_simt STATIC
@@ -57,12 +57,15 @@ endfunction()
 function(kvferry_simt_program target main)
   add_executable(${target} ${ARGN})
   target_link_libraries(${target} PRIVATE ${main})
+  target_compile_definitions(${target} PRIVATE
+    KVFERRY_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
+  target_compile_options(${target} PRIVATE -Wno-unknown-pragmas)
   kvferry_test_options(${target})
   set_target_properties(${target} PROPERTIES ENABLE_EXPORTS ON)  # for the kernels' names
 endfunction()
 
 function(kvferry_simt_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "KERNELS;RACE;SOURCES;LIBRARIES;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "NO_RACE" "" "KERNELS;RACE;SOURCES;LIBRARIES;LABELS")
   kvferry_runs_here(runs ${arg_LABELS})
   # Under qemu-user launches fail or hang, the cause of which has not been found.
   if(NOT runs OR CMAKE_CROSSCOMPILING)
@@ -73,7 +76,7 @@ function(kvferry_simt_test name)
     $<TARGET_OBJECTS:simt_${name}_kernels>)
   target_link_libraries(test_simt_${name} PRIVATE ${arg_LIBRARIES})
   kvferry_add_test(simt_${name} COMMAND test_simt_${name} LABELS ${arg_LABELS})
-  if(kvferry_simt_has_race)
+  if(kvferry_simt_has_race AND NOT arg_NO_RACE)
     kvferry_simt_kernels(simt_race_${name}_kernels ${arg_KERNELS} ${arg_RACE})
     target_compile_options(simt_race_${name}_kernels PRIVATE -fsanitize=thread -g1)
     kvferry_simt_program(test_simt_race_${name} kvferry_simt_main ${arg_SOURCES}

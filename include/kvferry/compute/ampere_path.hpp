@@ -17,6 +17,10 @@
 
 namespace kvferry {
 
+namespace ampere {
+struct Device;  // buffers, stream and what else only CUDA code can name
+}
+
 template <>
 class Compute<path::AmpereInt8> {
  public:
@@ -84,12 +88,9 @@ class Compute<path::AmpereInt8> {
   void logits(const Head& head, std::size_t row, Span<float> out);
 
  private:
-  // Buffers, stream and what else only CUDA code can name.
-  struct Device;
-
   explicit Compute(const ModelConfig& config);
 
-  std::unique_ptr<Device> device_;
+  std::unique_ptr<ampere::Device> device_;
   std::size_t first_row_ = 0;
 };
 

@@ -7,7 +7,7 @@
 
 #include "kvferry/compute/device/hadamard_block.hpp"
 
-namespace kvferry {
+namespace kvferry::ampere {
 namespace {
 
 using cuda::check;
@@ -36,8 +36,6 @@ class Event {
 
 }  // namespace
 
-using Device = Compute<path::AmpereInt8>::Device;
-
 Device::~Device() {
   if (stream == nullptr) return;
   static_cast<void>(cudaStreamSynchronize(stream));
@@ -52,7 +50,8 @@ Status Device::open() {
   KVFERRY_TRY(check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
                     "ask for the device's architecture"));
   if (major < 8) {
-    return Error(ErrorCode::kUnsupported, std::string("the path `") + kName +
+    return Error(ErrorCode::kUnsupported, std::string("the path `") +
+                                              Compute<path::AmpereInt8>::kName +
                                               "` needs a CUDA device of sm_80 or later, this is "
                                               "sm_" +
                                               std::to_string(10 * major + minor));
@@ -208,4 +207,4 @@ Fence Device::fence() {
   return Fence([event] { return event->wait(); });
 }
 
-}  // namespace kvferry
+}  // namespace kvferry::ampere

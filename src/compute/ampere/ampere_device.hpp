@@ -10,15 +10,17 @@
 
 #include "kvferry/compute/ampere_path.hpp"
 
-#include "compute/cuda/check.hpp"
+#include "../cuda/check.hpp"
 #include "kernels/attention.cuh"
 #include "kernels/gemm_s8_launch.cuh"
 #include "kernels/norm_rope_write_launch.cuh"
 #include "kernels/rotate_quantize_launch.cuh"
 
-namespace kvferry {
+namespace kvferry::ampere {
 
-struct Compute<path::AmpereInt8>::Device {
+struct Device {
+  using Matrix = Compute<path::AmpereInt8>::Matrix;
+
   // Rows [begin, end) of the batch are one sequence's, the first at `position`.
   struct Run {
     std::size_t begin;
@@ -114,4 +116,4 @@ struct Compute<path::AmpereInt8>::Device {
   std::uint32_t rotated_positions_ = 0;
 };
 
-}  // namespace kvferry
+}  // namespace kvferry::ampere

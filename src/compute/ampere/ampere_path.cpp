@@ -9,8 +9,7 @@
 #include "kvferry/compute/dequantise.hpp"
 #include "kvferry/compute/device/hadamard_block.hpp"
 
-#include "compute/load_vector.hpp"
-
+#include "../load_vector.hpp"
 #include "ampere_device.hpp"
 
 namespace kvferry {
@@ -37,11 +36,12 @@ Result<Path::Matrix> load_matrix(const char* name, Span<const WeightRow> rows, i
   m.columns = static_cast<int>(from.columns());
   m.padded = static_cast<int>(from.padded());
   m.block = from.block();
-  KVFERRY_ASSIGN(m.quants, DeviceBuffer::of(as_bytes(Span<const std::int8_t>(
-                                                from.quants(), from.rows() * from.padded())),
-                                            name));
-  KVFERRY_ASSIGN(m.scales, DeviceBuffer::of(
-                               as_bytes(Span<const float>(from.scales(), from.rows())), name));
+  KVFERRY_ASSIGN(
+      m.quants,
+      DeviceBuffer::of(
+          as_bytes(Span<const std::int8_t>(from.quants(), from.rows() * from.padded())), name));
+  KVFERRY_ASSIGN(m.scales,
+                 DeviceBuffer::of(as_bytes(Span<const float>(from.scales(), from.rows())), name));
   return m;
 }
 
@@ -83,8 +83,8 @@ Result<Path::Layer> Path::load_layer(const ModelConfig& config, const LayerWeigh
   KVFERRY_ASSIGN(layer.gate_up,
                  load_matrix("ffn_gate, ffn_up", ampere::gate_up_rows(weights.gate, weights.up),
                              kHiddenRotation, pool));
-  KVFERRY_ASSIGN(layer.down, load_matrix("ffn_down", ampere::rows_in_order(weights.down),
-                                         kFfnRotation, pool));
+  KVFERRY_ASSIGN(layer.down,
+                 load_matrix("ffn_down", ampere::rows_in_order(weights.down), kFfnRotation, pool));
   return layer;
 }
 
@@ -115,17 +115,17 @@ Status Path::check_cache(const KvPool& pool) {
 
 Result<Path> Path::create(const ModelConfig& config, ThreadPool&) {
   if (config.head_dim != 64 && config.head_dim != 128) {
-    return Error(ErrorCode::kUnsupported,
-                 std::string("the path `") + kName + "` has kernels for heads of 64 and 128 "
-                                                     "values, the model's have " +
-                     std::to_string(config.head_dim) + "; use --path cpu");
+    return Error(ErrorCode::kUnsupported, std::string("the path `") + kName +
+                                              "` has kernels for heads of 64 and 128 "
+                                              "values, the model's have " +
+                                              std::to_string(config.head_dim) + "; use --path cpu");
   }
   Compute compute(config);
   KVFERRY_TRY(compute.device_->open());
   return compute;
 }
 
-Path::Compute(const ModelConfig& config) : device_(std::make_unique<Device>(config)) {}
+Path::Compute(const ModelConfig& config) : device_(std::make_unique<ampere::Device>(config)) {}
 Path::Compute(Compute&&) noexcept = default;
 Path::~Compute() = default;
 
@@ -139,8 +139,7 @@ void Path::embed(const Embedding& embedding) {
   std::vector<float> rows(tokens.size() * embedding.table.columns);
   for (std::size_t r = 0; r < tokens.size(); ++r) {
     dequantise_row(embedding.table, tokens[r],
-                   Span<float>(rows).subspan(r * embedding.table.columns,
-                                             embedding.table.columns));
+                   Span<float>(rows).subspan(r * embedding.table.columns, embedding.table.columns));
   }
   set_hidden(rows);
 }
@@ -155,7 +154,7 @@ void Path::get_hidden(Span<float> hidden) {
 }
 
 void Path::store_kv(const Layer& layer, std::uint32_t index) {
-  Device& d = *device_;
+  ampere::Device& d = *device_;
   const ModelConfig& c = d.config;
   d.quantize(kernels::NormedRows{d.hidden.as<float>(), layer.attn_norm.as<float>(), c.norm_epsilon},
              0, layer.qkv);
@@ -163,12 +162,12 @@ void Path::store_kv(const Layer& layer, std::uint32_t index) {
   const int heads = static_cast<int>(c.heads), kv_heads = static_cast<int>(c.kv_heads);
   const float* const bias = layer.qkv_bias.as<float>();
   if (layer.q_norm.data() == nullptr) {
-    d.multiply(layer.qkv, d.rows, kernels::GemmRopeWrite{d.q.as<__half>(), bias, cache,
-                                                         d.rotation(), heads, kv_heads});
+    d.multiply(
+        layer.qkv, d.rows,
+        kernels::GemmRopeWrite{d.q.as<__half>(), bias, cache, d.rotation(), heads, kv_heads});
     return;
   }
-  d.multiply(layer.qkv, d.rows,
-             kernels::GemmStore{d.qkv.as<float>(), bias, layer.qkv.rows});
+  d.multiply(layer.qkv, d.rows, kernels::GemmStore{d.qkv.as<float>(), bias, layer.qkv.rows});
   d.note(kernels::launch_norm_rope_write(
       kernels::NormRopeWriteParams{d.qkv.as<float>(), layer.q_norm.as<float>(),
                                    layer.k_norm.as<float>(), c.norm_epsilon, d.q.as<__half>(),
@@ -185,7 +184,7 @@ Fence Path::fence() {
 }
 
 void Path::attend(const Layer& layer, std::uint32_t index) {
-  Device& d = *device_;
+  ampere::Device& d = *device_;
   const std::size_t width = std::size_t{d.config.heads} * d.config.head_dim;
   d.attention(index, first_row_);
   d.quantize(kernels::HalfRows{d.attended.as<__half>() + first_row_ * width}, first_row_, layer.o);
@@ -194,27 +193,26 @@ void Path::attend(const Layer& layer, std::uint32_t index) {
 }
 
 void Path::feed_forward(const Layer& layer) {
-  Device& d = *device_;
+  ampere::Device& d = *device_;
   const std::size_t rows = d.rows - first_row_;
   d.quantize(kernels::NormedRows{d.hidden_row(first_row_), layer.ffn_norm.as<float>(),
                                  d.config.norm_epsilon},
              first_row_, layer.gate_up);
   d.multiply(layer.gate_up, rows, kernels::GemmSwiGlu{d.ffn.as<__half>(), layer.gate_up.rows});
   d.quantize(kernels::HalfRows{d.ffn.as<__half>()}, first_row_, layer.down);
-  d.multiply(layer.down, rows,
-             kernels::GemmAddResidual{d.hidden_row(first_row_), layer.down.rows});
+  d.multiply(layer.down, rows, kernels::GemmAddResidual{d.hidden_row(first_row_), layer.down.rows});
 }
 
 void Path::logits(const Head& head, std::size_t row, Span<float> out) {
-  Device& d = *device_;
+  ampere::Device& d = *device_;
   const std::size_t rows = out.size() / d.config.vocab;
   d.note(d.logits.reserve(out.size() * sizeof(float), "logits"));
   d.quantize(kernels::NormedRows{d.hidden_row(row), head.norm.as<float>(), d.config.norm_epsilon},
              d.rows - rows, head.matrix);
-  d.multiply(head.matrix, rows, kernels::GemmStore{d.logits.as<float>(), nullptr,
-                                                   head.matrix.rows});
-  d.download(d.logits, MutableBytes(reinterpret_cast<std::uint8_t*>(out.data()),
-                                    out.size() * sizeof(float)));
+  d.multiply(head.matrix, rows,
+             kernels::GemmStore{d.logits.as<float>(), nullptr, head.matrix.rows});
+  d.download(d.logits,
+             MutableBytes(reinterpret_cast<std::uint8_t*>(out.data()), out.size() * sizeof(float)));
 }
 
 }  // namespace kvferry

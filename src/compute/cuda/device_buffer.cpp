@@ -19,10 +19,10 @@ Status DeviceBuffer::reserve(std::size_t bytes, const std::string& what) {
     static_cast<void>(cudaGetLastError());
     std::size_t free = 0, total = 0;
     KVFERRY_TRY(check(cudaMemGetInfo(&free, &total), "ask for its memory"));
-    return Error(ErrorCode::kResourceExhausted,
-                 "CUDA: " + what + " needs " + std::to_string(bytes) + " bytes; " +
-                     std::to_string(free) + " of the device's " + std::to_string(total) +
-                     " are free");
+    return Error(ErrorCode::kResourceExhausted, "CUDA: " + what + " needs " +
+                                                    std::to_string(bytes) + " bytes; " +
+                                                    std::to_string(free) + " of the device's " +
+                                                    std::to_string(total) + " are free");
   }
   KVFERRY_TRY(check(status, "allocate " + what));
   bytes_ = bytes;
@@ -33,9 +33,9 @@ Result<DeviceBuffer> DeviceBuffer::of(Bytes contents, const std::string& what) {
   DeviceBuffer buffer;
   if (contents.empty()) return buffer;
   KVFERRY_TRY(buffer.reserve(contents.size(), what));
-  KVFERRY_TRY(check(
-      cudaMemcpy(buffer.data_, contents.data(), contents.size(), cudaMemcpyHostToDevice),
-      "copy " + what));
+  KVFERRY_TRY(
+      check(cudaMemcpy(buffer.data_, contents.data(), contents.size(), cudaMemcpyHostToDevice),
+            "copy " + what));
   return buffer;
 }
 

@@ -13,10 +13,10 @@ Status copy(std::uint8_t* to, const std::uint8_t* from, const KvPieces& pieces,
   if (pieces.count == 0 || pieces.bytes == 0) return Status();
   const char* const what = "copy rows of a KV cache";
   // A single piece has any stride.
-  KVFERRY_TRY(check(cudaMemcpy2D(to, std::max(pieces.to_stride, pieces.bytes), from,
-                                 std::max(pieces.from_stride, pieces.bytes), pieces.bytes,
-                                 pieces.count, kind),
-                    what));
+  KVFERRY_TRY(check(
+      cudaMemcpy2D(to, std::max(pieces.to_stride, pieces.bytes), from,
+                   std::max(pieces.from_stride, pieces.bytes), pieces.bytes, pieces.count, kind),
+      what));
   // The call may return before the bytes are where they belong.
   return check(cudaStreamSynchronize(nullptr), what);
 }

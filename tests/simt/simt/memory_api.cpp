@@ -114,6 +114,18 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t size, cudaMe
                       [=] { return simt::copy(to, from, size, kind, "cudaMemcpyAsync"); });
 }
 
+cudaError_t cudaMemcpy2D(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                         std::size_t width, std::size_t height, cudaMemcpyKind kind) {
+  if (width > to_pitch || width > from_pitch) return answer(cudaErrorInvalidValue);
+  for (std::size_t row = 0; row < height; ++row) {
+    const cudaError_t status =
+        cudaMemcpy(static_cast<char*>(to) + row * to_pitch,
+                   static_cast<const char*>(from) + row * from_pitch, width, kind);
+    if (status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemset(void* to, int value, std::size_t size) {
   const cudaError_t status = simt::leave_captures_alone();
   return status != cudaSuccess ? status : simt::fill(to, value, size, "cudaMemset");
