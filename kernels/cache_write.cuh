@@ -17,25 +17,27 @@ namespace kernels {
 
 constexpr unsigned kCacheTileTokens = 32;  // kBlockTokens
 
-// Where rows go in F16 cache blocks (KvBlockLayout): row r to its position's token of `blocks[r]`.
+// Where rows go in F16 cache blocks (KvBlockLayout): row r to its position's token of blocks[r].
 // Rows may be of several sequences, each with its own blocks.
 struct CacheRows {
-  std::uint8_t* const*
-      blocks;  // [rows] base of the block that holds the row's token, 16-byte aligned
+  // [rows] base of the block that holds the row's token, 16-byte aligned
+  std::uint8_t* const* blocks;
   const std::uint32_t* positions;  // [rows] in their sequence
   std::size_t key_offset;          // bytes from a block's base to K and
   std::size_t value_offset;        // V of the layer's first head
   int head_dim;
 
-  // [head_dim] of one head.
-  __device__ __half* key(int row, int head) const { return at(key_offset, row, head); }
-  __device__ __half* value(int row, int head) const { return at(value_offset, row, head); }
+  // The row's token, [head_dim], of the head whose tile begins at this many bytes from the base.
+  __device__ __half* token(int row, std::size_t tile) const {
+    const std::size_t index = __ldg(positions + row) % kCacheTileTokens;
+    return reinterpret_cast<__half*>(blocks[row] + tile) + index * head_dim;
+  }
+  __device__ std::size_t key_tile(int head) const { return key_offset + tiles(head); }
+  __device__ std::size_t value_tile(int head) const { return value_offset + tiles(head); }
 
  private:
-  __device__ __half* at(std::size_t offset, int row, int head) const {
-    const std::size_t token = static_cast<std::size_t>(head) * kCacheTileTokens +
-                              __ldg(positions + row) % kCacheTileTokens;
-    return reinterpret_cast<__half*>(blocks[row] + offset) + token * head_dim;
+  __device__ std::size_t tiles(int count) const {
+    return static_cast<std::size_t>(count) * head_dim * (kCacheTileTokens * sizeof(__half));
   }
 };
 
@@ -45,15 +47,17 @@ struct RopeRotation {
   int rotated;            // channels of a head that are rotated
   bool is_split;          // RopeLayout::kSplitHalves
 
-  // Pair p of a head at a position: (x, y) -> (x cos - y sin, x sin + y cos), each a product
-  // rounded and a fused multiply-add; unchanged past the rotated channels.
-  __device__ float2 rotate(std::uint32_t position, int p, float2 v) const {
-    const int pairs = rotated / 2;
-    if (p >= pairs) return v;
-    const float2 r = __ldg(cos_sin + static_cast<std::size_t>(position) * pairs + p);
-    return make_float2(fmaf(v.x, r.x, -__fmul_rn(v.y, r.y)), fmaf(v.y, r.x, __fmul_rn(v.x, r.y)));
+  // [rotated / 2] of a position.
+  __device__ const float2* at(std::uint32_t position) const {
+    return cos_sin + static_cast<std::size_t>(position) * (rotated / 2);
   }
 };
+
+// (x, y) -> (x cos - y sin, x sin + y cos), each a product rounded and a fused multiply-add.
+__device__ inline float2 rotate(float2 v, float2 cos_sin) {
+  return make_float2(fmaf(v.x, cos_sin.x, -__fmul_rn(v.y, cos_sin.y)),
+                     fmaf(v.y, cos_sin.x, __fmul_rn(v.x, cos_sin.y)));
+}
 
 // Stores a pair of channels of a head with finite_half(). `head` is 4-byte aligned.
 __device__ inline void store_pair(__half* head, ChannelPair pair, float2 v) {

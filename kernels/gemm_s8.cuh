@@ -208,11 +208,13 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_row = origin.row + warp_row + lane / 4;
   const int first_column = origin.column + warp_column + lane % 4 * 2;
-  float a_scale[4][2];
+  float a_scale[8];
+  typename Epilogue::Row rows[8];
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const int row = first_row + 8 * i;
-    a_scale[i / 2][i % 2] = row < params.m ? __ldg(params.a_scale + row) : 0.0f;
+    a_scale[i] = row < params.m ? __ldg(params.a_scale + row) : 0.0f;
+    rows[i] = params.epilogue.row(row, params.m);
   }
   constexpr int kPairs = Epilogue::kPairs;
 #pragma unroll
@@ -224,15 +226,14 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocks)
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const int row = first_row + 8 * i;
       float2 x[kPairs];
 #pragma unroll
       for (int p = 0; p < kPairs; ++p) {
         const std::int32_t* sum = sums[i / 2][j + p] + i % 2 * 2;
-        x[p] = make_float2(__fmul_rn(static_cast<float>(sum[0]), a_scale[i / 2][i % 2]),
-                           __fmul_rn(static_cast<float>(sum[1]), a_scale[i / 2][i % 2]));
+        x[p] = make_float2(__fmul_rn(static_cast<float>(sum[0]), a_scale[i]),
+                           __fmul_rn(static_cast<float>(sum[1]), a_scale[i]));
       }
-      params.epilogue.write(row, row < params.m, columns, x);
+      params.epilogue.write(rows[i], columns, x);
     }
   }
 }

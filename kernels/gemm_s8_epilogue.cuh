@@ -1,12 +1,13 @@
 // What gemm_s8 does with its results.
 //
-// A lane has pairs of neighbouring columns. columns(column, n, b_scale) prepares the pair of
-// `column` (even) and the next, which may lie past the n columns of C; write(row, is_row, columns,
-// x) takes the values of kPairs of them at a row, each without its b_scale, and stores nothing
-// where the row is not one (is_row) or a column is past the end. The whole warp calls it: lane l
-// with row l / 4 of eight, pair p with columns 8 p + 2 (l % 4) and the next of 8 kPairs. Every
-// value is one fused multiply-add: x * b_scale + (bias, residual or 0). is_valid(m, n) says whether
-// a C of that shape can be written, in host code.
+// A lane has pairs of neighbouring columns. row(row, m) prepares a row, columns(column, n, b_scale)
+// the pair of `column` (even) and the next; either may lie past the m rows and n columns of C.
+// write(row, columns, x) takes the values of kPairs of them at a row, each without its b_scale, and
+// stores those that are in C. The whole warp calls it: lane l with row l / 4 of eight, pair p with
+// columns 8 p + 2 (l % 4) and the next of 8 kPairs.
+//
+// Every value is one fused multiply-add: x * b_scale + (bias, residual or 0). is_valid(m, n) says
+// whether a C of that shape can be written, in host code.
 #pragma once
 
 #include <cstddef>
@@ -25,15 +26,15 @@ namespace kernels {
 
 // A pair of columns.
 struct GemmColumns {
-  std::size_t offset;  // of the first in a row of C
-  float2 scale;        // of those that are there
+  int offset;    // of the first in a row of C
+  int count;     // how many are there: 2, 1 where n is odd, 0
+  float2 scale;  // of those that are there
   float2 bias;
-  int count;  // how many are there: 2, 1 where n is odd, 0
 };
 __device__ inline GemmColumns gemm_columns(int column, int n, const float* b_scale,
                                            const float* bias) {
   GemmColumns c;
-  c.offset = static_cast<std::size_t>(column);
+  c.offset = column;
   c.count = max(0, min(2, n - column));
   c.scale = c.bias = make_float2(0.0f, 0.0f);
   if (c.count > 0) c.scale.x = __ldg(b_scale + column);
@@ -58,14 +59,18 @@ struct GemmStore {
   int n;
 
   static constexpr int kPairs = 1;
+  using Row = float*;  // nullptr past the last
   using Columns = GemmColumns;
+
+  __device__ Row row(int row, int m) const {
+    return row < m ? out + static_cast<std::size_t>(row) * n : nullptr;
+  }
   __device__ Columns columns(int column, int, const float* b_scale) const {
     return gemm_columns(column, n, b_scale, bias);
   }
-  __device__ void write(int row, bool is_row, const Columns (&columns)[1],
-                        const float2 (&x)[1]) const {
-    if (!is_row || columns[0].count == 0) return;
-    float* to = out + static_cast<std::size_t>(row) * n + columns[0].offset;
+  __device__ void write(Row row, const Columns (&columns)[1], const float2 (&x)[1]) const {
+    if (row == nullptr || columns[0].count == 0) return;
+    float* to = row + columns[0].offset;
     const float2 v = gemm_values(x[0], columns[0]);
     if (n % 2 == 0) {
       *reinterpret_cast<float2*>(to) = v;
@@ -85,14 +90,18 @@ struct GemmAddResidual {
   int n;
 
   static constexpr int kPairs = 1;
+  using Row = float*;  // nullptr past the last
   using Columns = GemmColumns;
+
+  __device__ Row row(int row, int m) const {
+    return row < m ? hidden + static_cast<std::size_t>(row) * n : nullptr;
+  }
   __device__ Columns columns(int column, int, const float* b_scale) const {
     return gemm_columns(column, n, b_scale, nullptr);
   }
-  __device__ void write(int row, bool is_row, const Columns (&columns)[1],
-                        const float2 (&x)[1]) const {
-    if (!is_row || columns[0].count == 0) return;
-    float* to = hidden + static_cast<std::size_t>(row) * n + columns[0].offset;
+  __device__ void write(Row row, const Columns (&columns)[1], const float2 (&x)[1]) const {
+    if (row == nullptr || columns[0].count == 0) return;
+    float* to = row + columns[0].offset;
     const float2 scale = columns[0].scale;
     if (n % 2 == 0) {
       const float2 old = *reinterpret_cast<const float2*>(to);
@@ -126,12 +135,16 @@ struct GemmSwiGlu {
   int n;
 
   static constexpr int kPairs = 4;
+  using Row = __half*;  // nullptr past the last
   using Columns = GemmColumns;
+
+  __device__ Row row(int row, int m) const {
+    return row < m ? out + static_cast<std::size_t>(row) * (n / 2) : nullptr;
+  }
   __device__ Columns columns(int column, int, const float* b_scale) const {
     return gemm_columns(column, n, b_scale, nullptr);
   }
-  __device__ void write(int row, bool is_row, const Columns (&columns)[4],
-                        const float2 (&x)[4]) const {
+  __device__ void write(Row row, const Columns (&columns)[4], const float2 (&x)[4]) const {
     unsigned pairs[2];
 #pragma unroll
     for (int p = 0; p < 4; p += 2) {
@@ -142,11 +155,11 @@ struct GemmSwiGlu {
       pairs[p / 2] = *reinterpret_cast<const unsigned*>(&both);
     }
     const uint2 four = transpose_halves(pairs[0], pairs[1]);
-    const int lane = static_cast<int>(threadIdx.x) % 4;
     // Lane t has pair t of the four lanes.
-    const int column = static_cast<int>(columns[0].offset) / 2 + 3 * lane, width = n / 2;
-    if (!is_row || column >= width) return;
-    __half* to = out + static_cast<std::size_t>(row) * width + column;
+    const int lane = static_cast<int>(threadIdx.x) % 4;
+    const int column = columns[0].offset / 2 + 3 * lane, width = n / 2;
+    if (row == nullptr || column >= width) return;
+    __half* to = row + column;
     if (width % 4 == 0) {
       *reinterpret_cast<uint2*>(to) = four;
     } else {
@@ -171,38 +184,48 @@ struct GemmRopeWrite {
   int kv_heads;
 
   static constexpr int kPairs = 1;
+  struct Row {
+    __half* q;              // nullptr past the last
+    __half* token;          // of the block's first tile
+    const float2* cos_sin;  // of the row's position
+  };
   struct Columns {
     GemmColumns of;
     ChannelPair channels;
-    int pair;
-    int head;  // among Q's, K's or V's
-    int kind;  // 0 Q, 1 K, 2 V
+    int rotation;            // index in cos_sin, -1 for a pair that is not rotated
+    bool is_q;               // or of the cache
+    std::ptrdiff_t to_head;  // values from the row's q or token to its head
   };
+
+  __device__ Row row(int row, int m) const {
+    if (row >= m) return {nullptr, nullptr, nullptr};
+    return {q + static_cast<std::size_t>(row) * heads * cache.head_dim, cache.token(row, 0),
+            rope.at(__ldg(cache.positions + row))};
+  }
   __device__ Columns columns(int column, int n, const float* b_scale) const {
     Columns c;
     c.of = gemm_columns(column, n, b_scale, bias);
-    const int head_dim = cache.head_dim;
-    const int head = column / head_dim;
-    c.pair = (column - head * head_dim) / 2;
-    c.kind = head < heads ? 0 : head < heads + kv_heads ? 1 : 2;
-    c.head = head - (c.kind == 0 ? 0 : c.kind == 1 ? heads : heads + kv_heads);
-    c.channels = rope_pair(c.pair, rope.rotated, rope.is_split && c.kind != 2);
+    const int head = column / cache.head_dim, first_value = heads + kv_heads;
+    const int pair = (column - head * cache.head_dim) / 2;
+    const bool is_value = head >= first_value;
+    c.channels = rope_pair(pair, rope.rotated, rope.is_split && !is_value);
+    c.rotation = is_value || 2 * pair >= rope.rotated ? -1 : pair;
+    c.is_q = head < heads;
+    if (c.is_q) {
+      c.to_head = static_cast<std::ptrdiff_t>(head) * cache.head_dim;
+    } else {
+      const std::size_t tile =
+          is_value ? cache.value_tile(head - first_value) : cache.key_tile(head - heads);
+      c.to_head = static_cast<std::ptrdiff_t>(tile / sizeof(__half));
+    }
     return c;
   }
-  __device__ void write(int row, bool is_row, const Columns (&columns)[1],
-                        const float2 (&x)[1]) const {
+  __device__ void write(const Row& row, const Columns (&columns)[1], const float2 (&x)[1]) const {
     const Columns& c = columns[0];
-    if (!is_row || c.of.count == 0) return;
+    if (row.q == nullptr || c.of.count == 0) return;
     float2 v = gemm_values(x[0], c.of);
-    if (c.kind == 2) {
-      store_pair(cache.value(row, c.head), c.channels, v);
-      return;
-    }
-    v = rope.rotate(__ldg(cache.positions + row), c.pair, v);
-    __half* const head =
-        c.kind == 1 ? cache.key(row, c.head)
-                    : q + (static_cast<std::size_t>(row) * heads + c.head) * cache.head_dim;
-    store_pair(head, c.channels, v);
+    if (c.rotation >= 0) v = rotate(v, __ldg(row.cos_sin + c.rotation));
+    store_pair((c.is_q ? row.q : row.token) + c.to_head, c.channels, v);
   }
   bool is_valid(int, int columns) const {
     return is_valid_rope(rope, cache, heads, kv_heads, columns) && is_aligned(q, 4) &&

@@ -66,10 +66,11 @@ __global__ void __launch_bounds__(kNormRopeThreads) norm_rope_write(NormRopeWrit
   }
   const float factor = 1.0f / sqrtf(squares / static_cast<float>(head_dim) + params.epsilon);
 
-  __half* const out = is_value ? params.cache.value(row, head - heads - kv_heads)
-                      : head >= heads
-                          ? params.cache.key(row, head - heads)
-                          : params.q + (static_cast<std::size_t>(row) * heads + head) * head_dim;
+  __half* const out =
+      is_value        ? params.cache.token(row, params.cache.value_tile(head - heads - kv_heads))
+      : head >= heads ? params.cache.token(row, params.cache.key_tile(head - heads))
+                      : params.q + (static_cast<std::size_t>(row) * heads + head) * head_dim;
+  const float2* const cos_sin = params.rope.at(__ldg(params.cache.positions + row));
   const float* const weight = head >= heads ? params.k_weight : params.q_weight;
 #pragma unroll
   for (int i = 0; i < kPairs; ++i) {
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(kNormRopeThreads) norm_rope_write(NormRopeWrit
     if (!is_value) {
       v[i].x = __fmul_rn(__fmul_rn(v[i].x, factor), __ldg(weight + channels.first));
       v[i].y = __fmul_rn(__fmul_rn(v[i].y, factor), __ldg(weight + channels.second));
-      v[i] = params.rope.rotate(__ldg(params.cache.positions + row), p, v[i]);
+      if (2 * p < params.rope.rotated) v[i] = rotate(v[i], __ldg(cos_sin + p));
     }
     store_pair(out, channels, v[i]);
   }
