@@ -32,9 +32,9 @@ struct AttentionShape {
   std::size_t value_offset;  // and values, each [kv_heads, kCacheBlockTokens, head_dim]
 };
 
-// Launchers return before the kernel is done. An error is about the arguments or is the launch's
-// own; nothing was queued then. What lies in device memory (positions, tables of blocks) is the
-// caller's word.
+// Launchers return before their kernels are done. An error is about the arguments, and nothing was
+// queued, or is the runtime's of a launch. What lies in device memory (positions, tables of blocks)
+// is the caller's word.
 
 // A chunk of one sequence: row r, at position begin + r, sees keys [0, begin + r], which are in the
 // cache. A row's result has the same bits whatever other rows the chunk has, as long as keys and
