@@ -57,15 +57,17 @@ struct AttentionPartials {
   std::uint32_t partitions;  // those that there is room for, of each sequence
 };
 
-// One query a sequence. The one at position p sees keys [0, p]; memory past p is not used.
+// One query a sequence, or several of one sequence, which then share a table. The one at position p
+// sees keys [0, p]; memory past p is not used.
 struct SplitAttentionParams {
   AttentionShape shape;
   const float* q;                  // [sequences, heads, head_dim] after RoPE, 8-byte aligned
-  const CacheBlock* blocks;        // [sequences, table_blocks]
+  const CacheBlock* blocks;        // [sequences, table_blocks], a row every table_stride
   const std::uint32_t* positions;  // [sequences], each < kCacheBlockTokens * table_blocks
   AttentionPartials partials;
   std::uint32_t sequences;     // > 0
-  std::uint32_t table_blocks;  // a row of the table, of which a sequence may use a part
+  std::uint32_t table_blocks;  // of a sequence, which may use a part of them
+  std::uint32_t table_stride;  // at least table_blocks, or 0: all share one row
 };
 // Writes the partials of partitions [0, position / kPartitionTokens]. The grid depends on the
 // arguments and not on the positions, so that a captured launch serves any; results do not depend
