@@ -32,9 +32,9 @@ struct AttentionShape {
   std::size_t value_offset;  // and values, each [kv_heads, kCacheBlockTokens, head_dim]
 };
 
-// Launchers return before the kernel is done. An error is about the arguments or is the launch's
-// own; nothing was queued then. What lies in device memory (positions, tables of blocks) is the
-// caller's word.
+// Launchers return before their kernels are done. An error is about the arguments, and nothing was
+// queued, or is the runtime's of a launch. What lies in device memory (positions, tables of blocks)
+// is the caller's word.
 
 // A chunk of one sequence: row r, at position begin + r, sees keys [0, begin + r], which are in the
 // cache. A row's result has the same bits whatever other rows the chunk has, as long as keys and
@@ -57,15 +57,17 @@ struct AttentionPartials {
   std::uint32_t partitions;  // those that there is room for, of each sequence
 };
 
-// One query a sequence. The one at position p sees keys [0, p]; memory past p is not used.
+// One query a sequence, or several of one sequence, which then share a table. The one at position p
+// sees keys [0, p]; memory past p is not used.
 struct SplitAttentionParams {
   AttentionShape shape;
   const float* q;                  // [sequences, heads, head_dim] after RoPE, 8-byte aligned
-  const CacheBlock* blocks;        // [sequences, table_blocks]
+  const CacheBlock* blocks;        // [sequences, table_blocks], a row every table_stride
   const std::uint32_t* positions;  // [sequences], each < kCacheBlockTokens * table_blocks
   AttentionPartials partials;
   std::uint32_t sequences;     // > 0
-  std::uint32_t table_blocks;  // a row of the table, of which a sequence may use a part
+  std::uint32_t table_blocks;  // of a sequence, which may use a part of them
+  std::uint32_t table_stride;  // at least table_blocks, or 0: all share one row
 };
 // Writes the partials of partitions [0, position / kPartitionTokens]. The grid depends on the
 // arguments and not on the positions, so that a captured launch serves any; results do not depend

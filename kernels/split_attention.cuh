@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(SplitAttentionTraits<kHeadDim>::kThreads,
   const std::uint32_t sequence = blockIdx.z;
   const std::uint32_t position = params.positions[sequence];
   const CacheBlock* const blocks =
-      params.blocks + static_cast<std::size_t>(sequence) * params.table_blocks;
+      params.blocks + static_cast<std::size_t>(sequence) * params.table_stride;
 
   const std::uint32_t group = shape.heads / shape.kv_heads;
   const std::uint32_t slices = (group + Traits::kHeads - 1) / Traits::kHeads;

@@ -58,6 +58,10 @@ LaunchStatus launch_split_attention(const SplitAttentionParams& params,
                           " blocks is not within 1.." +
                           std::to_string(kMaxAttentionTokens / kCacheBlockTokens));
   }
+  if (params.table_stride != 0 && params.table_stride < params.table_blocks) {
+    return invalid_launch(what + ": tables of " + std::to_string(params.table_blocks) +
+                          " blocks cannot lie " + std::to_string(params.table_stride) + " apart");
+  }
   if (params.partials.partitions < attention_partitions(params.table_blocks)) {
     return invalid_launch(what + ": room for " + std::to_string(params.partials.partitions) +
                           " partitions; " + std::to_string(params.table_blocks) +

@@ -84,6 +84,34 @@ TEST_CASE("flash_prefill has the bits of its model and is near to F64") {
   CHECK(count_errors(heads, tokens, q, begin, out, rows * group <= 128) == 0);
 }
 
+TEST_CASE("flash_prefill of groups that fill tiles unevenly") {
+  const std::uint32_t group = GENERATE(5u, 7u, 71u);
+  const std::uint32_t head_dim = GENERATE(64u, 128u);
+  const std::uint32_t begin = 40, rows = 15;
+  const Heads heads = {group, 2, head_dim};
+  CAPTURE(group, head_dim);
+  Random random(group);
+  const Tokens tokens = random_tokens(random, heads, begin + rows);
+  const DeviceCache cache(heads, {tokens}, KvPool::blocks_for(tokens.count), random);
+  const std::vector<double> q = random_halves(random, rows * heads.row(), 2.0);
+  CHECK(count_errors(heads, tokens, q, begin, run(heads, cache, q, begin), true) == 0);
+}
+
+TEST_CASE("flash_prefill keeps keys that are not numbers from the rows before them") {
+  const Heads heads = {3, 1, 64};
+  const std::uint32_t rows = 20, broken = 13;
+  Random random(12);
+  Tokens tokens = random_tokens(random, heads, rows);
+  const std::vector<double> q = random_halves(random, rows * heads.row(), 2.0);
+  std::fill_n(&tokens.keys[broken * heads.head_dim], heads.head_dim, std::nan(""));
+  const DeviceCache cache(heads, {tokens}, KvPool::blocks_for(rows), random);
+  const std::vector<std::uint16_t> out = run(heads, cache, q, 0);
+  const std::size_t before = broken * heads.row();
+  CHECK(count_errors(heads, tokens, {q.begin(), q.begin() + static_cast<std::ptrdiff_t>(before)}, 0,
+                     out, true) == 0);
+  CHECK(std::isnan(half_value(out[before])));
+}
+
 TEST_CASE("flash_prefill gives a row the same bits in any chunk") {
   const std::uint32_t head_dim = GENERATE(64u, 128u);
   const std::uint32_t group = GENERATE(1u, 3u);

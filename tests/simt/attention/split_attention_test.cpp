@@ -78,10 +78,10 @@ struct Decode {
     const DeviceArray<float> values(slots * heads.head_dim);
     const DeviceArray<float2> weights(slots);
     const kernels::AttentionPartials partials = {values.data(), weights.data(), partitions()};
-    require_launched(
-        kernels::launch_split_attention({cache.shape(heads), device_q.data(), cache.table(),
-                                         positions.data(), partials, count, table_blocks},
-                                        multiprocessors, nullptr));
+    require_launched(kernels::launch_split_attention(
+        {cache.shape(heads), device_q.data(), cache.table(), positions.data(), partials, count,
+         table_blocks, table_blocks},
+        multiprocessors, nullptr));
     require_launched(kernels::launch_combine_attention(
         {{partials, positions.data(), heads.heads(), heads.head_dim}, out.data(), count}, nullptr));
     return {values.values(), weights.values(), out.values()};
@@ -168,6 +168,36 @@ TEST_CASE("split_attention of a batch, on devices of any size") {
   }
 }
 
+TEST_CASE("split_attention of several queries of one sequence") {
+  const Heads heads = {3, 1, 64};
+  const std::uint32_t rows = 6;
+  Random random(9);
+  Decode decode(heads, {133}, random);
+  for (std::size_t i = heads.row(); i < rows * heads.row(); ++i) {
+    decode.q.push_back(static_cast<float>(uniform(random, 2.0)));
+  }
+  const DeviceCache cache(heads, decode.sequences, decode.table_blocks, random);
+  const DeviceArray<float> q(decode.q), out(decode.q.size());
+  const DeviceArray<std::uint32_t> positions(
+      std::vector<std::uint32_t>{128, 129, 130, 131, 132, 5});
+  const std::size_t slots = std::size_t{rows} * decode.partitions() * heads.heads();
+  const DeviceArray<float> values(slots * heads.head_dim);
+  const DeviceArray<float2> weights(slots);
+  const kernels::AttentionPartials partials = {values.data(), weights.data(), decode.partitions()};
+  require_launched(
+      kernels::launch_split_attention({cache.shape(heads), q.data(), cache.table(),
+                                       positions.data(), partials, rows, decode.table_blocks, 0},
+                                      1, nullptr));
+  require_launched(kernels::launch_combine_attention(
+      {{partials, positions.data(), heads.heads(), heads.head_dim}, out.data(), rows}, nullptr));
+  const Result result = {values.values(), weights.values(), out.values()};
+  const std::vector<std::uint32_t> at = positions.values();
+  decode.sequences.resize(rows, decode.sequences[0]);
+  for (std::size_t row = 0; row < rows; ++row) {
+    CHECK(decode.count_sequence_errors(result, row, at[row], true) == 0);
+  }
+}
+
 TEST_CASE("split_attention, captured once, serves every position") {
   const Heads heads = {2, 2, 64};
   Random random(8);
@@ -185,10 +215,10 @@ TEST_CASE("split_attention, captured once, serves every position") {
   cudaGraphExec_t step = nullptr;
   REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
   REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed) == cudaSuccess);
-  require_launched(
-      kernels::launch_split_attention({cache.shape(heads), q.data(), cache.table(),
-                                       positions.data(), partials, 1, decode.table_blocks},
-                                      1, stream));
+  require_launched(kernels::launch_split_attention(
+      {cache.shape(heads), q.data(), cache.table(), positions.data(), partials, 1,
+       decode.table_blocks, decode.table_blocks},
+      1, stream));
   require_launched(kernels::launch_combine_attention(
       {{partials, positions.data(), heads.heads(), heads.head_dim}, out.data(), 1}, stream));
   REQUIRE(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
@@ -261,7 +291,7 @@ TEST_CASE("split_attention and combine_attention name what they do not take") {
   using Split = kernels::SplitAttentionParams;
   using Combine = kernels::CombineAttentionParams;
   const Split split = {
-      cache.shape(heads), q.data(), cache.table(), positions.data(), partials, 1, 5};
+      cache.shape(heads), q.data(), cache.table(), positions.data(), partials, 1, 5, 5};
   const Combine combine = {{partials, positions.data(), 4, 64}, out.data(), 1};
   const auto expect = [](const kernels::LaunchStatus& status, const std::string& text) {
     INFO(text);
@@ -291,7 +321,9 @@ TEST_CASE("split_attention and combine_attention name what they do not take") {
   refuses_split("weights is null", [](Split& p) { p.partials.weights = nullptr; });
   refuses_split("a table of 0 blocks", [](Split& p) { p.table_blocks = 0; });
   refuses_split("blocks is not within", [](Split& p) { p.table_blocks = 0xffffffff; });
-  refuses_split("room for 2 partitions; 9 blocks may have 3", [](Split& p) { p.table_blocks = 9; });
+  refuses_split("5 blocks cannot lie 4 apart", [](Split& p) { p.table_stride = 4; });
+  refuses_split("room for 2 partitions; 9 blocks may have 3",
+                [](Split& p) { p.table_blocks = p.table_stride = 9; });
   expect(kernels::launch_split_attention(split, 0, nullptr), "no multiprocessors");
   refuses_combine("0 heads", [](Combine& p) { p.input.heads = 0; });
   refuses_combine("4 heads of 0", [](Combine& p) { p.input.head_dim = 0; });

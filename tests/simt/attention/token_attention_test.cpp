@@ -62,7 +62,6 @@ struct Chunk {
     INFO((status.ok() ? std::string() : status.error().message));
     REQUIRE(status.ok());
     REQUIRE(simt::take_errors() == "");
-    workspace.values();  // its fences
     return out.values();
   }
   std::vector<float> run(kernels::QueryType type, Random& random) const {
