@@ -29,10 +29,15 @@ namespace kernels {
 
 constexpr int kGemvMaxBatch = 4;
 
+// Blocks that run on one multiprocessor at once, by their registers: 64, 80 and 128 a thread.
+constexpr int gemv_blocks(int batch) {
+  return batch == 1 ? 4 : batch == 2 ? 3 : 2;
+}
+
 // A matrix in device memory.
 struct GemvMatrix {
   const octet::Part* quants;  // [octets, groups, parts, 8], 16-byte aligned
-  const void* scales;         // [octets, groups, 8] of the format's scale; nullptr for F16
+  const void* scales;         // [octets, groups, 8] of the format's scale; not looked at for F16
   int rows;
   int columns;         // a multiple of 32
   int input_exponent;  // t of the inputs' scale: 15, less for F16 with large weights
@@ -53,8 +58,7 @@ __device__ float chain_sum(const __half2 (&weights)[8], const InputQuad& quad, i
 #pragma unroll
   for (int part = 0; part < 2; ++part) {
     const uint4 x = quad.x[2 * c + part][index];
-    sum = part == 0 ? __hmul2(weights[0], half2_of(x.x))
-                    : __hfma2(weights[4], half2_of(x.x), sum);
+    sum = part == 0 ? __hmul2(weights[0], half2_of(x.x)) : __hfma2(weights[4], half2_of(x.x), sum);
     sum = __hfma2(weights[4 * part + 1], half2_of(x.y), sum);
     sum = __hfma2(weights[4 * part + 2], half2_of(x.z), sum);
     sum = __hfma2(weights[4 * part + 3], half2_of(x.w), sum);
@@ -105,7 +109,7 @@ __device__ void add_quads(const uint4* quants, const typename Format::Scale* sca
 }
 
 template <typename Format, int kBatch, typename Input, typename Epilogue>
-__global__ void __launch_bounds__(kGemvThreads, 4)
+__global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kBatch))
     gemv(GemvParams<Input, Epilogue> params) {
   constexpr int kQuads = 4 / Format::kParts;  // of one step: 4 loads
   using Scale = typename Format::Scale;
@@ -123,18 +127,20 @@ __global__ void __launch_bounds__(kGemvThreads, 4)
   const int stride = static_cast<int>(gridDim.x) * kGemvWarps;
   for (int octet = static_cast<int>(blockIdx.x) * kGemvWarps + warp; octet < octets;
        octet += stride) {
-    const std::size_t group = static_cast<std::size_t>(octet) * groups + index;
+    const unsigned group = static_cast<unsigned>(octet * groups + index);
     const uint4* quants = reinterpret_cast<const uint4*>(matrix.quants) +
-                          group * (Format::kParts * octet::kRows) + row_of_octet;
+                          (group * (Format::kParts * octet::kRows) + row_of_octet);
     const Scale* scales =
-        static_cast<const Scale*>(matrix.scales) + group * octet::kRows + row_of_octet;
+        static_cast<const Scale*>(matrix.scales) + (group * octet::kRows + row_of_octet);
     float sums[kBatch] = {};
     int quad = 0;
+#pragma unroll 1
     for (; 4 * (quad + kQuads) <= groups; quad += kQuads) {
       add_quads<Format, kBatch, kQuads>(quants, scales, inputs + quad, quads, index, sums);
       quants += 4 * kQuads * Format::kParts * octet::kRows;
       scales += 4 * kQuads * octet::kRows;
     }
+#pragma unroll 1
     for (; 4 * quad + index < groups; ++quad) {
       add_quads<Format, kBatch, 1>(quants, scales, inputs + quad, quads, index, sums);
       quants += 4 * Format::kParts * octet::kRows;

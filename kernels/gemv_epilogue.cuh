@@ -2,7 +2,8 @@
 //
 // write(vector, row, value, is_valid): called once an octet by the whole warp, lane l with row
 // l % 8 of the octet and vector l / 8; nothing is stored where it is not valid. advanced(batch)
-// names the vectors from `batch` on.
+// names the vectors from `batch` on,
+// refusal(rows) why that many rows cannot be written, or nullptr.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,8 @@ __host__ __device__ inline std::ptrdiff_t element(int vector, int stride, int ro
   return static_cast<std::ptrdiff_t>(vector) * stride + row;
 }
 
-// e^x for x <= 0, to within 2 ulp; 0 below -87. Plain operations, so that it is the same everywhere.
+// e^x for x <= 0, to within 2 ulp; 0 below -87. Plain operations, so that it is the same
+// everywhere.
 __device__ inline float exponential(float x) {
   if (!(x >= -87.0f)) return x != x ? x : 0.0f;
   const float n = rintf(x * 1.44269504f);
@@ -41,7 +43,7 @@ __device__ inline float silu(float x) {
 
 // out = value (+ bias).
 struct StoreOutput {
-  float* out;         // [batch, stride]
+  float* out;  // [batch, stride]
   int stride;
   const float* bias;  // [rows] or nullptr
 
@@ -49,6 +51,10 @@ struct StoreOutput {
     if (!is_valid) return;
     if (bias != nullptr) value += __ldg(bias + row);
     out[element(vector, stride, row)] = value;
+  }
+  const char* refusal(int rows) const {
+    return out == nullptr || stride < rows ? "matrix-vector product: no room for the output"
+                                           : nullptr;
   }
   StoreOutput advanced(int batch) const { return {out + element(batch, stride, 0), stride, bias}; }
 };
@@ -61,6 +67,10 @@ struct AddResidual {
   __device__ void write(int vector, int row, float value, bool is_valid) const {
     if (is_valid) hidden[element(vector, stride, row)] += value;
   }
+  const char* refusal(int rows) const {
+    return hidden == nullptr || stride < rows ? "matrix-vector product: no room for the output"
+                                              : nullptr;
+  }
   AddResidual advanced(int batch) const { return {hidden + element(batch, stride, 0), stride}; }
 };
 
@@ -72,6 +82,11 @@ struct SwiGlu {
   __device__ void write(int vector, int row, float value, bool is_valid) const {
     const float up = __shfl_xor_sync(0xffffffffu, value, 1);
     if (is_valid && row % 2 == 0) out[element(vector, stride, row / 2)] = silu(value) * up;
+  }
+  const char* refusal(int rows) const {
+    if (rows % 2 != 0) return "matrix-vector product: gate and up have to have as many rows";
+    return out == nullptr || stride < rows / 2 ? "matrix-vector product: no room for the output"
+                                               : nullptr;
   }
   SwiGlu advanced(int batch) const { return {out + element(batch, stride, 0), stride}; }
 };

@@ -44,6 +44,9 @@ struct PlainInput {
   const float* x;  // [batch, stride]
   int stride;      // of rows, a multiple of 4
 
+  PlainInput advanced(int batch) const {
+    return {x + static_cast<std::ptrdiff_t>(batch) * stride, stride};
+  }
   __device__ float scale(int, int, GemvShared&) const { return 1.0f; }
   __device__ float4 four(int row, int column, float) const {
     return *reinterpret_cast<const float4*>(x + static_cast<std::ptrdiff_t>(row) * stride + column);
@@ -52,10 +55,14 @@ struct PlainInput {
 
 // Inputs are x / sqrt(mean(x^2) + epsilon) * weight.
 struct NormInput {
-  const float* x;  // [batch, stride]
-  int stride;      // of rows, a multiple of 4
+  const float* x;       // [batch, stride]
+  int stride;           // of rows, a multiple of 4
   const float* weight;  // [columns]
   float epsilon;
+
+  NormInput advanced(int batch) const {
+    return {x + static_cast<std::ptrdiff_t>(batch) * stride, stride, weight, epsilon};
+  }
 
   // 1 / sqrt(mean(x^2) + epsilon). Thread t adds the squares of columns 4 t to 4 t + 3, then those
   // 4 * 256 columns further, one after the other with fma; the threads of a warp are added as a
@@ -83,8 +90,7 @@ struct NormInput {
   __device__ float4 four(int row, int column, float scale) const {
     const float4 v = raw(row, column);
     const float4 w = __ldg(reinterpret_cast<const float4*>(weight + column));
-    return make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z,
-                       v.w * scale * w.w);
+    return make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
   }
 
  private:

@@ -65,9 +65,9 @@ constexpr std::size_t group_bytes(Format format) {
 }
 // Of one group of an octet.
 constexpr std::size_t scale_bytes(Format format) {
-  return format == Format::kF16          ? 0
+  return format == Format::kF16         ? 0
          : format == Format::kW4Minimum ? kRows * sizeof(ScaleAndMinimum)
-                                         : kRows * sizeof(Scale);
+                                        : kRows * sizeof(Scale);
 }
 
 }  // namespace octet
