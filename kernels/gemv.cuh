@@ -10,7 +10,7 @@
 //   group    (low + high of its first chain) + (low + high of its second), in F32
 //   lane     groups j, j + 4, j + 8, … one after the other by Format::accumulate, j = lane / 8
 //   row      (lane 0 + lane 1) + (lane 2 + lane 3), of the four j
-//   output   times the matrix's multiplier, then the epilogue's
+//   output   times the matrix's multiplier, then the output's
 // Compiled without contraction (-fmad=false).
 #pragma once
 
@@ -20,6 +20,9 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "kvferry/compute/device/gemv.hpp"
+
+#include "kernels/gemv_epilogue.cuh"
 #include "kernels/gemv_formats.cuh"
 #include "kernels/gemv_input.cuh"
 #include "kernels/shared_storage.cuh"
@@ -27,28 +30,16 @@
 namespace kvferry {
 namespace kernels {
 
-constexpr int kGemvMaxBatch = 4;
-
 // Blocks that run on one multiprocessor at once, by their registers: 64, 80 and 128 a thread.
 constexpr int gemv_blocks(int batch) {
   return batch == 1 ? 4 : batch == 2 ? 3 : 2;
 }
 
-// A matrix in device memory.
-struct GemvMatrix {
-  const octet::Part* quants;  // [octets, groups, parts, 8], 16-byte aligned
-  const void* scales;         // [octets, groups, 8] of the format's scale; not looked at for F16
-  int rows;
-  int columns;         // a multiple of 32
-  int input_exponent;  // t of the inputs' scale: 15, less for F16 with large weights
-  float multiplier;    // of all weights, a power of two
-};
-
-template <typename Input, typename Epilogue>
+template <typename Input, typename Output>
 struct GemvParams {
   GemvMatrix matrix;
   Input input;
-  Epilogue epilogue;
+  Output output;
 };
 
 // The sum of a chain's two halves.
@@ -108,9 +99,9 @@ __device__ void add_quads(const uint4* quants, const typename Format::Scale* sca
   }
 }
 
-template <typename Format, int kBatch, typename Input, typename Epilogue>
+template <typename Format, int kBatch, typename Input, typename Output>
 __global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kBatch))
-    gemv(GemvParams<Input, Epilogue> params) {
+    gemv(GemvParams<Input, Output> params) {
   constexpr int kQuads = 4 / Format::kParts;  // of one step: 4 loads
   using Scale = typename Format::Scale;
   GemvShared& shared = shared_storage<GemvShared>();
@@ -156,8 +147,8 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks(kBatch))
       if (index == b) value = sum;
     }
     const int row = octet * octet::kRows + row_of_octet;
-    params.epilogue.write(index, row, value * matrix.multiplier,
-                          index < kBatch && row < matrix.rows);
+    write(params.output, index, row, value * matrix.multiplier,
+          index < kBatch && row < matrix.rows);
   }
 }
 

@@ -1,28 +1,29 @@
 // What matrix-vector products do with their results.
 //
-// write(vector, row, value, is_valid): called once an octet by the whole warp, lane l with row
-// l % 8 of the octet and vector l / 8; nothing is stored where it is not valid. advanced(batch)
-// names the vectors from `batch` on,
-// refusal(rows) why that many rows cannot be written, or nullptr.
+// write() is called once an octet by the whole warp, lane l with row l % 8 of the octet and vector
+// l / 8; nothing is stored where `is_valid` is false.
 #pragma once
 
 #include <cstddef>
 
 #include <cuda_runtime.h>
 
+#include "kvferry/compute/device/gemv.hpp"
+
 namespace kvferry {
 namespace kernels {
 
-__host__ __device__ inline std::ptrdiff_t element(int vector, int stride, int row) {
+// Offset of an element of [batch, stride].
+__host__ __device__ inline std::ptrdiff_t offset_of(int vector, int stride, int row) {
   return static_cast<std::ptrdiff_t>(vector) * stride + row;
 }
 
-// e^x for x <= 0, to within 2 ulp; 0 below -87. Plain operations, so that it is the same
-// everywhere.
+// e^x for x <= 0, to within 2 ulp; 0 below -87. Plain operations in the order written, so that any
+// machine gives the same bits.
 __device__ inline float exponential(float x) {
   if (!(x >= -87.0f)) return x != x ? x : 0.0f;
   const float n = rintf(x * 1.44269504f);
-  // ln 2 in two parts, the first of so few bits that n times it is exact.
+  // x - n ln 2, with ln 2 in two parts, the first of so few bits that n times it is exact.
   float r = fmaf(n, -0.693359375f, x);
   r = fmaf(n, 2.12194440e-4f, r);
   float p = 1.98756912e-4f;
@@ -41,55 +42,53 @@ __device__ inline float silu(float x) {
   return (x < 0.0f ? x * e : x) / (1.0f + e);
 }
 
-// out = value (+ bias).
-struct StoreOutput {
-  float* out;  // [batch, stride]
-  int stride;
-  const float* bias;  // [rows] or nullptr
+__device__ inline void write(const StoreOutput& output, int vector, int row, float value,
+                             bool is_valid) {
+  if (!is_valid) return;
+  if (output.bias != nullptr) value += __ldg(output.bias + row);
+  output.out[offset_of(vector, output.stride, row)] = value;
+}
 
-  __device__ void write(int vector, int row, float value, bool is_valid) const {
-    if (!is_valid) return;
-    if (bias != nullptr) value += __ldg(bias + row);
-    out[element(vector, stride, row)] = value;
-  }
-  const char* refusal(int rows) const {
-    return out == nullptr || stride < rows ? "matrix-vector product: no room for the output"
-                                           : nullptr;
-  }
-  StoreOutput advanced(int batch) const { return {out + element(batch, stride, 0), stride, bias}; }
-};
+__device__ inline void write(const AddResidual& output, int vector, int row, float value,
+                             bool is_valid) {
+  if (is_valid) output.hidden[offset_of(vector, output.stride, row)] += value;
+}
 
-// hidden += value.
-struct AddResidual {
-  float* hidden;  // [batch, stride]
-  int stride;
+__device__ inline void write(const SwiGlu& output, int vector, int row, float value,
+                             bool is_valid) {
+  const float up = __shfl_xor_sync(0xffffffffu, value, 1);
+  if (is_valid && row % 2 == 0) {
+    output.out[offset_of(vector, output.stride, row / 2)] = silu(value) * up;
+  }
+}
 
-  __device__ void write(int vector, int row, float value, bool is_valid) const {
-    if (is_valid) hidden[element(vector, stride, row)] += value;
-  }
-  const char* refusal(int rows) const {
-    return hidden == nullptr || stride < rows ? "matrix-vector product: no room for the output"
-                                              : nullptr;
-  }
-  AddResidual advanced(int batch) const { return {hidden + element(batch, stride, 0), stride}; }
-};
+// The same from vector `first` on.
+inline StoreOutput advanced(const StoreOutput& output, int first) {
+  return {output.out + offset_of(first, output.stride, 0), output.stride, output.bias};
+}
+inline AddResidual advanced(const AddResidual& output, int first) {
+  return {output.hidden + offset_of(first, output.stride, 0), output.stride};
+}
+inline SwiGlu advanced(const SwiGlu& output, int first) {
+  return {output.out + offset_of(first, output.stride, 0), output.stride};
+}
 
-// out[row / 2] = silu(value of row) * value of row + 1, rows of gate and up by turns.
-struct SwiGlu {
-  float* out;  // [batch, stride]
-  int stride;
-
-  __device__ void write(int vector, int row, float value, bool is_valid) const {
-    const float up = __shfl_xor_sync(0xffffffffu, value, 1);
-    if (is_valid && row % 2 == 0) out[element(vector, stride, row / 2)] = silu(value) * up;
-  }
-  const char* refusal(int rows) const {
-    if (rows % 2 != 0) return "matrix-vector product: gate and up have to have as many rows";
-    return out == nullptr || stride < rows / 2 ? "matrix-vector product: no room for the output"
-                                               : nullptr;
-  }
-  SwiGlu advanced(int batch) const { return {out + element(batch, stride, 0), stride}; }
-};
+// Why so many rows cannot be written; nullptr when they can.
+inline const char* refusal_of_room(const float* out, int stride, int rows) {
+  return out == nullptr || stride < rows
+             ? "matrix-vector product: a row of the output has no room for the results"
+             : nullptr;
+}
+inline const char* refusal_of(const StoreOutput& output, int rows) {
+  return refusal_of_room(output.out, output.stride, rows);
+}
+inline const char* refusal_of(const AddResidual& output, int rows) {
+  return refusal_of_room(output.hidden, output.stride, rows);
+}
+inline const char* refusal_of(const SwiGlu& output, int rows) {
+  if (rows % 2 != 0) return "matrix-vector product: gate and up have to have as many rows";
+  return refusal_of_room(output.out, output.stride, rows / 2);
+}
 
 }  // namespace kernels
 }  // namespace kvferry

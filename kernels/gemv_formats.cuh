@@ -77,7 +77,7 @@ struct W8 {
 
   static __device__ void quad(std::uint32_t word, __half2& first, __half2& second) {
     first = half2_of(word & 0x807f807fu);
-    second = half2_of(__funnelshift_r(word, word, 8) & 0x807f807fu);
+    second = half2_of(__byte_perm(word, 0, 0x0321) & 0x807f807fu);
   }
   template <int c>
   static __device__ void chain(const uint4 (&quants)[kParts], __half2 (&weights)[8]) {

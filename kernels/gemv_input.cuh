@@ -12,6 +12,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include "kvferry/compute/device/gemv.hpp"
+
 #include "kernels/gemv_formats.cuh"
 
 namespace kvferry {
@@ -39,65 +41,50 @@ constexpr std::size_t gemv_shared_bytes(int batch, int columns) {
                                   sizeof(InputQuad);
 }
 
-// Inputs are those of a layer above as they are.
-struct PlainInput {
-  const float* x;  // [batch, stride]
-  int stride;      // of rows, a multiple of 4
+// input_scale(): by what a row's inputs are multiplied; every thread of the block calls it.
+// four_inputs(): inputs `column` to `column` + 3 of a row.
 
-  PlainInput advanced(int batch) const {
-    return {x + static_cast<std::ptrdiff_t>(batch) * stride, stride};
-  }
-  __device__ float scale(int, int, GemvShared&) const { return 1.0f; }
-  __device__ float4 four(int row, int column, float) const {
-    return *reinterpret_cast<const float4*>(x + static_cast<std::ptrdiff_t>(row) * stride + column);
-  }
-};
+__device__ inline float4 four_floats(const float* x, int stride, int row, int column) {
+  return *reinterpret_cast<const float4*>(x + static_cast<std::ptrdiff_t>(row) * stride + column);
+}
 
-// Inputs are x / sqrt(mean(x^2) + epsilon) * weight.
-struct NormInput {
-  const float* x;       // [batch, stride]
-  int stride;           // of rows, a multiple of 4
-  const float* weight;  // [columns]
-  float epsilon;
+__device__ inline float input_scale(const PlainInput&, int, int, GemvShared&) {
+  return 1.0f;
+}
+__device__ inline float4 four_inputs(const PlainInput& input, int row, int column, float) {
+  return four_floats(input.x, input.stride, row, column);
+}
 
-  NormInput advanced(int batch) const {
-    return {x + static_cast<std::ptrdiff_t>(batch) * stride, stride, weight, epsilon};
+// 1 / sqrt(mean(x^2) + epsilon). Thread t adds the squares of columns 4 t to 4 t + 3, then those
+// 4 * 256 columns further, one after the other with fma; the threads of a warp are added as a
+// butterfly, neighbours first; then the warps in their order.
+__device__ inline float input_scale(const NormInput& input, int row, int columns,
+                                    GemvShared& shared) {
+  const int thread = static_cast<int>(threadIdx.x);
+  float sum = 0.0f;
+  for (int column = 4 * thread; column < columns; column += 4 * kGemvThreads) {
+    const float4 v = four_floats(input.x, input.stride, row, column);
+    sum = fmaf(v.x, v.x, sum);
+    sum = fmaf(v.y, v.y, sum);
+    sum = fmaf(v.z, v.z, sum);
+    sum = fmaf(v.w, v.w, sum);
   }
-
-  // 1 / sqrt(mean(x^2) + epsilon). Thread t adds the squares of columns 4 t to 4 t + 3, then those
-  // 4 * 256 columns further, one after the other with fma; the threads of a warp are added as a
-  // butterfly, neighbours first; then the warps in their order.
-  __device__ float scale(int row, int columns, GemvShared& shared) const {
-    const int thread = static_cast<int>(threadIdx.x);
-    float sum = 0.0f;
-    for (int column = 4 * thread; column < columns; column += 4 * kGemvThreads) {
-      const float4 v = raw(row, column);
-      sum = fmaf(v.x, v.x, sum);
-      sum = fmaf(v.y, v.y, sum);
-      sum = fmaf(v.z, v.z, sum);
-      sum = fmaf(v.w, v.w, sum);
-    }
-    for (int distance = 1; distance < 32; distance *= 2) {
-      sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    }
-    if (thread % 32 == 0) shared.partial[thread / 32] = sum;
-    __syncthreads();
-    sum = 0.0f;
-    for (int warp = 0; warp < kGemvWarps; ++warp) sum += shared.partial[warp];
-    __syncthreads();  // partial may be written again
-    return 1.0f / sqrtf(sum / static_cast<float>(columns) + epsilon);
+  for (int distance = 1; distance < 32; distance *= 2) {
+    sum += __shfl_xor_sync(0xffffffffu, sum, distance);
   }
-  __device__ float4 four(int row, int column, float scale) const {
-    const float4 v = raw(row, column);
-    const float4 w = __ldg(reinterpret_cast<const float4*>(weight + column));
-    return make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
-  }
-
- private:
-  __device__ float4 raw(int row, int column) const {
-    return *reinterpret_cast<const float4*>(x + static_cast<std::ptrdiff_t>(row) * stride + column);
-  }
-};
+  if (thread % 32 == 0) shared.partial[thread / 32] = sum;
+  __syncthreads();
+  sum = 0.0f;
+  for (int warp = 0; warp < kGemvWarps; ++warp) sum += shared.partial[warp];
+  __syncthreads();  // the next row writes `partial` again
+  return 1.0f / sqrtf(sum / static_cast<float>(columns) + input.epsilon);
+}
+// x * scale * weight.
+__device__ inline float4 four_inputs(const NormInput& input, int row, int column, float scale) {
+  const float4 v = four_floats(input.x, input.stride, row, column);
+  const float4 w = __ldg(reinterpret_cast<const float4*>(input.weight + column));
+  return make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+}
 
 // The power of two that brings a group's largest magnitude into [2^(t - 1), 2^t), and its inverse.
 // Magnitudes outside [2^-97, 2^104) are taken as being at the end of that range.
@@ -121,11 +108,11 @@ __device__ void stage_input(const Input& input, int columns, int input_exponent,
   const int count = (columns + 127) / 128;
   const int thread = static_cast<int>(threadIdx.x);
   for (int row = 0; row < kBatch; ++row) {
-    const float scale = input.scale(row, columns, shared);
+    const float scale = input_scale(input, row, columns, shared);
     // Whole warps leave the loop together: a quad is 32 threads' work.
     for (int four = thread; four < 32 * count; four += kGemvThreads) {
       float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (4 * four < columns) v = input.four(row, 4 * four, scale);
+      if (4 * four < columns) v = four_inputs(input, row, 4 * four, scale);
       float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
       for (int distance = 1; distance < 8; distance *= 2) {
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, distance));

@@ -1,4 +1,4 @@
-// launch_gemv(): checks a matrix-vector product, chooses its kernel and grid, launches it.
+// launch_gemv_of(): checks a matrix-vector product, chooses its kernel and grid, launches it.
 #pragma once
 
 #include <algorithm>
@@ -9,24 +9,17 @@
 #include <cuda_runtime.h>
 
 #include "kernels/gemv.cuh"
-#include "kernels/gemv_epilogue.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/launch_status.cuh"
 
 namespace kvferry {
 namespace kernels {
 
-// Of the device that a product runs on.
-struct GemvDevice {
-  int multiprocessors;
-  std::size_t shared_bytes;  // of one multiprocessor
-};
-
 // What a block can have on every device without asking.
 constexpr std::size_t kGemvSharedLimit = 48 * 1024;
 
 // Vectors of so many columns that one launch takes; 0 when not even one fits.
-inline int gemv_vectors(int columns) {
+inline int vectors_that_fit(int columns) {
   int vectors = kGemvMaxBatch;
   while (vectors > 0 && gemv_shared_bytes(vectors, columns) > kGemvSharedLimit) --vectors;
   return vectors;
@@ -37,7 +30,7 @@ inline bool is_aligned(const void* pointer, std::size_t bytes) {
 }
 
 // Why the matrix cannot be multiplied; nullptr when it can.
-inline const char* refusal_of(octet::Format format, const GemvMatrix& matrix) {
+inline const char* refusal_of(const GemvMatrix& matrix) {
   if (matrix.rows < 1 || matrix.columns < 1) return "matrix-vector product: the matrix is empty";
   if (matrix.columns % octet::kGroupColumns != 0) {
     return "matrix-vector product: columns have to be a multiple of 32";
@@ -45,7 +38,7 @@ inline const char* refusal_of(octet::Format format, const GemvMatrix& matrix) {
   if (matrix.rows > std::numeric_limits<int>::max() - octet::kRows) {
     return "matrix-vector product: too many rows";
   }
-  if (gemv_vectors(matrix.columns) == 0) {
+  if (vectors_that_fit(matrix.columns) == 0) {
     return "matrix-vector product: an input vector does not fit in 48 KB of shared memory";
   }
   if (matrix.input_exponent < -40 || matrix.input_exponent > 15) {
@@ -54,7 +47,7 @@ inline const char* refusal_of(octet::Format format, const GemvMatrix& matrix) {
   if (matrix.quants == nullptr || !is_aligned(matrix.quants, alignof(octet::Part))) {
     return "matrix-vector product: weights have to be aligned to 16 bytes";
   }
-  const bool has_scales = format != octet::Format::kF16;
+  const bool has_scales = matrix.format != octet::Format::kF16;
   if (has_scales && (matrix.scales == nullptr || !is_aligned(matrix.scales, 4))) {
     return "matrix-vector product: scales have to be aligned to 4 bytes";
   }
@@ -76,8 +69,16 @@ inline const char* refusal_of(const NormInput& input, int columns) {
   return refusal_of(PlainInput{input.x, input.stride}, columns);
 }
 
-template <typename Format, int kBatch, typename Input, typename Epilogue>
-cudaError_t launch_gemv_kernel(const GemvParams<Input, Epilogue>& params, const GemvDevice& device,
+// The same from row `first` on.
+inline PlainInput advanced(const PlainInput& input, int first) {
+  return {input.x + offset_of(first, input.stride, 0), input.stride};
+}
+inline NormInput advanced(const NormInput& input, int first) {
+  return {input.x + offset_of(first, input.stride, 0), input.stride, input.weight, input.epsilon};
+}
+
+template <typename Format, int kBatch, typename Input, typename Output>
+cudaError_t launch_gemv_kernel(const GemvParams<Input, Output>& params, const GemvDevice& device,
                                cudaStream_t stream) {
   const std::size_t shared = gemv_shared_bytes(kBatch, params.matrix.columns);
   // Persistent blocks: as many as run at once, at most one octet a warp.
@@ -88,11 +89,11 @@ cudaError_t launch_gemv_kernel(const GemvParams<Input, Epilogue>& params, const 
                               (octets + kGemvWarps - 1) / kGemvWarps);
   const LaunchShape shape = {dim3(static_cast<unsigned>(blocks)), dim3(kGemvThreads), shared,
                              stream};
-  return launch(shape, gemv<Format, kBatch, Input, Epilogue>, params);
+  return launch(shape, gemv<Format, kBatch, Input, Output>, params);
 }
 
-template <typename Format, typename Input, typename Epilogue>
-cudaError_t launch_gemv_batch(const GemvParams<Input, Epilogue>& params, int batch,
+template <typename Format, typename Input, typename Output>
+cudaError_t launch_gemv_batch(const GemvParams<Input, Output>& params, int batch,
                               const GemvDevice& device, cudaStream_t stream) {
   switch (batch) {
     case 1:
@@ -106,28 +107,27 @@ cudaError_t launch_gemv_batch(const GemvParams<Input, Epilogue>& params, int bat
   }
 }
 
-// epilogue(W input) for `batch` vectors, 1 to 4. Vectors that do not fit in shared memory together
+// output(W input) for `batch` vectors, 1 to 4. Vectors that do not fit in shared memory together
 // take several launches.
-template <typename Input, typename Epilogue>
-LaunchStatus launch_gemv(octet::Format format, const GemvMatrix& matrix, const Input& input,
-                         const Epilogue& epilogue, int batch, const GemvDevice& device,
-                         cudaStream_t stream) {
-  if (const char* reason = refusal_of(format, matrix)) return refused(reason);
+template <typename Input, typename Output>
+LaunchStatus launch_gemv_of(const GemvMatrix& matrix, const Input& input, const Output& output,
+                            int batch, const GemvDevice& device, cudaStream_t stream) {
+  if (const char* reason = refusal_of(matrix)) return refused(reason);
   if (const char* reason = refusal_of(input, matrix.columns)) return refused(reason);
-  if (const char* reason = epilogue.refusal(matrix.rows)) return refused(reason);
+  if (const char* reason = refusal_of(output, matrix.rows)) return refused(reason);
   if (batch < 1 || batch > kGemvMaxBatch) {
     return refused("matrix-vector product: takes one to four vectors");
   }
   if (device.multiprocessors < 1) {
     return refused("matrix-vector product: the device has no multiprocessors");
   }
-  const int most = gemv_vectors(matrix.columns);
+  const int most = vectors_that_fit(matrix.columns);
   for (int first = 0; first < batch; first += most) {
     const int vectors = std::min(most, batch - first);
-    const GemvParams<Input, Epilogue> params = {matrix, input.advanced(first),
-                                                epilogue.advanced(first)};
+    const GemvParams<Input, Output> params = {matrix, advanced(input, first),
+                                              advanced(output, first)};
     cudaError_t error = cudaErrorInvalidValue;
-    switch (format) {
+    switch (matrix.format) {
       case octet::Format::kF16:
         error = launch_gemv_batch<F16>(params, vectors, device, stream);
         break;

@@ -1,19 +1,29 @@
-// The matrix-vector products of path::MaxwellFp16, each in four weight formats and for one to four
-// vectors.
+#include "gemv.hpp"
 #include "kernels/gemv_launch.cuh"
 
 namespace kvferry {
 namespace kernels {
 
-// Q, K and V of models whose heads are normed; logits.
-template LaunchStatus launch_gemv(octet::Format, const GemvMatrix&, const NormInput&,
-                                  const StoreOutput&, int, const GemvDevice&, cudaStream_t);
-// Gate and up.
-template LaunchStatus launch_gemv(octet::Format, const GemvMatrix&, const NormInput&, const SwiGlu&,
-                                  int, const GemvDevice&, cudaStream_t);
-// O and down.
-template LaunchStatus launch_gemv(octet::Format, const GemvMatrix&, const PlainInput&,
-                                  const AddResidual&, int, const GemvDevice&, cudaStream_t);
+LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input,
+                         const StoreOutput& output, int batch, const GemvDevice& device,
+                         cudaStream_t stream) {
+  return launch_gemv_of(matrix, input, output, batch, device, stream);
+}
+
+LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input, const SwiGlu& output,
+                         int batch, const GemvDevice& device, cudaStream_t stream) {
+  return launch_gemv_of(matrix, input, output, batch, device, stream);
+}
+
+LaunchStatus launch_gemv(const GemvMatrix& matrix, const PlainInput& input,
+                         const AddResidual& output, int batch, const GemvDevice& device,
+                         cudaStream_t stream) {
+  return launch_gemv_of(matrix, input, output, batch, device, stream);
+}
+
+int gemv_vectors(int columns) {
+  return vectors_that_fit(columns);
+}
 
 }  // namespace kernels
 }  // namespace kvferry

@@ -1,0 +1,329 @@
+// The matrix-vector kernels of path::MaxwellFp16 under emulation: the bits of their CPU model, and
+// within the derived tolerance of F64.
+#include "src/compute/maxwell/gemv.hpp"
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include <catch2/catch.hpp>
+
+#include "kvferry/compute/maxwell/octet_matrix.hpp"
+
+#include "tests/compute/cpu_fixture.hpp"
+#include "tests/kernels/device_array.hpp"
+#include "tests/kernels/gemv_model.hpp"
+
+using namespace kvferry;
+using cpu_fixture::kNaN;
+using cpu_fixture::random_floats;
+using device_test::DeviceArray;
+using maxwell::OctetMatrix;
+using octet::Format;
+
+namespace {
+
+const Format kFormats[] = {Format::kF16, Format::kW8, Format::kW4, Format::kW4Minimum};
+const kernels::GemvDevice kNano = {1, 64 * 1024};
+
+// The type of file whose weights the format holds exactly.
+TensorType type_of(Format format) {
+  switch (format) {
+    case Format::kF16:
+      return TensorType::kF16;
+    case Format::kW8:
+      return TensorType::kQ8_0;
+    case Format::kW4:
+      return TensorType::kQ4_0;
+    case Format::kW4Minimum:
+      return TensorType::kQ4_1;
+  }
+  return TensorType::kF32;
+}
+
+OctetMatrix random_matrix(Format format, std::size_t rows, std::size_t columns,
+                          std::uint32_t seed) {
+  const auto tensor = cpu_fixture::random_tensor(type_of(format), rows, columns, seed);
+  const TensorView tensors[] = {tensor.view()};
+  const Span<const TensorView> views(tensors);
+  ThreadPool pool(1);
+  return OctetMatrix::pack(format, views, maxwell::stacked_rows(views), pool).value();
+}
+
+// A matrix in device memory.
+struct DeviceMatrix {
+  explicit DeviceMatrix(const OctetMatrix& m)
+      : quants(m.quants()),
+        scales(m.scales().empty() ? m.quants().first(16) : m.scales()),
+        view{m.format(),
+             reinterpret_cast<const octet::Part*>(quants.data()),
+             m.scales().empty() ? static_cast<const void*>(quants.data()) : scales.data(),
+             static_cast<int>(m.rows()),
+             static_cast<int>(m.columns()),
+             m.input_exponent(),
+             m.multiplier()} {}
+  DeviceArray<std::uint8_t> quants, scales;
+  kernels::GemvMatrix view;
+};
+
+// `batch` rows of `columns` values, some of them far larger than the others, `stride` apart with
+// NaN between them.
+struct Rows {
+  Rows(int batch, std::size_t columns, std::size_t stride, std::uint32_t seed)
+      : columns(columns), stride(stride), values(batch * stride, kNaN) {
+    for (int b = 0; b < batch; ++b) {
+      std::vector<float> row = random_floats(columns, seed + static_cast<std::uint32_t>(b));
+      row[(7 + 5 * static_cast<std::size_t>(b)) % columns] *= 300.0f;
+      for (std::size_t c = 0; c < columns; c += 17) row[c] *= 1e-3f;
+      std::copy(row.begin(), row.end(), values.begin() + static_cast<std::ptrdiff_t>(b * stride));
+    }
+  }
+  std::vector<float> row(int b) const {
+    const auto first = values.begin() + static_cast<std::ptrdiff_t>(b * stride);
+    return {first, first + static_cast<std::ptrdiff_t>(columns)};
+  }
+  std::size_t columns, stride;
+  std::vector<float> values;
+};
+
+// How many of `got`, [batch, stride] with `count` valid ones a row, are not what they should be, or
+// were written to where nothing should be.
+std::size_t differences(const std::vector<float>& got,
+                        const std::vector<std::vector<float>>& expected, std::size_t stride) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const std::vector<float>& row = expected[i / stride];
+    const bool is_same = i % stride < row.size()
+                             ? std::memcmp(&got[i], &row[i % stride], sizeof(float)) == 0
+                             : std::isnan(got[i]);
+    count += is_same ? 0 : 1;
+  }
+  return count;
+}
+
+struct Shape {
+  std::size_t rows, columns;
+};
+// Every tail of an octet, of four groups and of four times four; more octets than warps.
+const Shape kShapes[] = {{9, 32},    {10, 64},  {19, 96},   {4, 576},
+                         {13, 1536}, {6, 2080}, {23, 2048}, {259, 128}};
+
+}  // namespace
+
+TEST_CASE("norm, product and bias have the model's bits") {
+  for (const Format format : kFormats) {
+    for (const Shape& shape : kShapes) {
+      for (int batch = 1; batch <= 4; ++batch) {
+        CAPTURE(static_cast<int>(format), shape.rows, shape.columns, batch);
+        const OctetMatrix matrix = random_matrix(format, shape.rows, shape.columns, 11);
+        const DeviceMatrix device(matrix);
+        const Rows x(batch, shape.columns, shape.columns + 4, 5);
+        const std::vector<float> weight = random_floats(shape.columns, 3);
+        const std::vector<float> bias = random_floats(shape.rows, 4);
+        const bool has_bias = batch % 2 == 0;
+        const std::size_t stride = shape.rows + 3;
+        const DeviceArray<float> x_device(x.values), weight_device(weight), bias_device(bias);
+        const DeviceArray<float> out(batch * stride);
+
+        const kernels::NormInput input = {x_device.data(), static_cast<int>(x.stride),
+                                          weight_device.data(), 1e-5f};
+        const kernels::StoreOutput output = {out.data(), static_cast<int>(stride),
+                                             has_bias ? bias_device.data() : nullptr};
+        const kernels::LaunchStatus status =
+            kernels::launch_gemv(device.view, input, output, batch, kNano, nullptr);
+        REQUIRE(status.ok());
+
+        std::vector<std::vector<float>> expected;
+        for (int b = 0; b < batch; ++b) {
+          const std::vector<float> normed = gemv_model::normed(x.row(b), weight, 1e-5f);
+          expected.push_back(gemv_model::product(matrix, normed));
+          const gemv_model::Reference reference = gemv_model::reference(matrix, normed);
+          double squares = 0.0, errors = 0.0;
+          for (std::size_t r = 0; r < shape.rows; ++r) {
+            const double error = std::fabs(reference.values[r] - expected.back()[r]);
+            CHECK(error <= reference.tolerances[r]);
+            squares += reference.values[r] * reference.values[r];
+            errors += error * error;
+            if (has_bias) expected.back()[r] += bias[r];
+          }
+          CHECK(squares > 0.0);
+          CHECK(std::sqrt(errors / squares) <= 5e-3);
+        }
+        CHECK(differences(out.read(), expected, stride) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("a product is added to the residual stream") {
+  for (const Format format : kFormats) {
+    for (const Shape& shape : kShapes) {
+      for (int batch = 1; batch <= 4; ++batch) {
+        CAPTURE(static_cast<int>(format), shape.rows, shape.columns, batch);
+        const OctetMatrix matrix = random_matrix(format, shape.rows, shape.columns, 12);
+        const DeviceMatrix device(matrix);
+        const Rows x(batch, shape.columns, shape.columns, 6);
+        const Rows hidden(batch, shape.rows, shape.rows + 1, 7);
+        const DeviceArray<float> x_device(x.values), hidden_device(hidden.values);
+
+        const kernels::PlainInput input = {x_device.data(), static_cast<int>(x.stride)};
+        const kernels::AddResidual output = {hidden_device.data(), static_cast<int>(hidden.stride)};
+        REQUIRE(kernels::launch_gemv(device.view, input, output, batch, kNano, nullptr).ok());
+
+        std::vector<std::vector<float>> expected;
+        for (int b = 0; b < batch; ++b) {
+          expected.push_back(gemv_model::product(matrix, x.row(b)));
+          const std::vector<float> before = hidden.row(b);
+          for (std::size_t r = 0; r < shape.rows; ++r)
+            expected.back()[r] = before[r] + expected.back()[r];
+        }
+        CHECK(differences(hidden_device.read(), expected, hidden.stride) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("gate and up rows by turns give their SwiGLU") {
+  for (const Format format : kFormats) {
+    for (const Shape& shape : kShapes) {
+      for (int batch = 1; batch <= 4; ++batch) {
+        const std::size_t rows = 2 * shape.rows;
+        CAPTURE(static_cast<int>(format), rows, shape.columns, batch);
+        const OctetMatrix matrix = random_matrix(format, rows, shape.columns, 13);
+        const DeviceMatrix device(matrix);
+        const Rows x(batch, shape.columns, shape.columns, 8);
+        const std::vector<float> weight = random_floats(shape.columns, 9);
+        const std::size_t stride = shape.rows + 2;
+        const DeviceArray<float> x_device(x.values), weight_device(weight);
+        const DeviceArray<float> out(batch * stride);
+
+        const kernels::NormInput input = {x_device.data(), static_cast<int>(x.stride),
+                                          weight_device.data(), 1e-6f};
+        const kernels::SwiGlu output = {out.data(), static_cast<int>(stride)};
+        REQUIRE(kernels::launch_gemv(device.view, input, output, batch, kNano, nullptr).ok());
+
+        std::vector<std::vector<float>> expected;
+        for (int b = 0; b < batch; ++b) {
+          const std::vector<float> y =
+              gemv_model::product(matrix, gemv_model::normed(x.row(b), weight, 1e-6f));
+          expected.emplace_back();
+          for (std::size_t r = 0; r < rows; r += 2) {
+            expected.back().push_back(gemv_model::swiglu(y[r], y[r + 1]));
+          }
+        }
+        CHECK(differences(out.read(), expected, stride) == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("SwiGLU is that of F64") {
+  for (float gate = -120.0f; gate < 120.0f; gate += 0.37f) {
+    const double g = gate;
+    const double expected = g / (1.0 + std::exp(-g)) * 1.5;
+    CAPTURE(gate);
+    CHECK(std::fabs(static_cast<double>(gemv_model::swiglu(gate, 1.5f)) - expected) <=
+          std::fabs(expected) * 4e-7 + 1e-36);
+  }
+  CHECK(std::isnan(gemv_model::swiglu(kNaN, 1.0f)));
+}
+
+TEST_CASE("inputs of every size: zero, tiny, huge, infinite, NaN") {
+  for (const Format format : kFormats) {
+    const OctetMatrix matrix = random_matrix(format, 9, 128, 14);
+    const DeviceMatrix device(matrix);
+    for (const float value : {0.0f, 1e-42f, 1e-30f, 1e30f, 3e38f, INFINITY, kNaN}) {
+      CAPTURE(static_cast<int>(format), value);
+      std::vector<float> x(128, 0.25f);
+      x[37] = value;
+      const DeviceArray<float> x_device(x);
+      const DeviceArray<float> hidden(std::vector<float>(9, 0.0f));
+      REQUIRE(kernels::launch_gemv(device.view, kernels::PlainInput{x_device.data(), 128},
+                                   kernels::AddResidual{hidden.data(), 9}, 1, kNano, nullptr)
+                  .ok());
+      const std::vector<float> expected = gemv_model::product(matrix, x);
+      const std::vector<float> got = hidden.read();
+      for (std::size_t r = 0; r < 9; ++r) {
+        CHECK(std::isfinite(got[r]) == (std::fabs(value) < 1e30f));
+        if (std::isfinite(got[r])) CHECK(got[r] == 0.0f + expected[r]);
+        CHECK(std::isnan(got[r]) == std::isnan(expected[r]));
+      }
+    }
+  }
+}
+
+TEST_CASE("four long vectors take two launches") {
+  const std::size_t columns = 5632;
+  CHECK(kernels::gemv_vectors(2048) == 4);
+  CHECK(kernels::gemv_vectors(5632) == 3);
+  CHECK(kernels::gemv_vectors(1 << 20) == 0);
+  const OctetMatrix matrix = random_matrix(Format::kW4Minimum, 8, columns, 15);
+  const DeviceMatrix device(matrix);
+  const Rows x(4, columns, columns, 16);
+  const DeviceArray<float> x_device(x.values), hidden(std::vector<float>(4 * 8, 0.0f));
+  REQUIRE(kernels::launch_gemv(device.view,
+                               kernels::PlainInput{x_device.data(), static_cast<int>(columns)},
+                               kernels::AddResidual{hidden.data(), 8}, 4, kNano, nullptr)
+              .ok());
+  std::vector<std::vector<float>> expected;
+  for (int b = 0; b < 4; ++b) {
+    expected.push_back(gemv_model::product(matrix, x.row(b)));
+    for (float& v : expected.back()) v += 0.0f;
+  }
+  CHECK(differences(hidden.read(), expected, 8) == 0);
+}
+
+TEST_CASE("products that cannot be are refused before a launch") {
+  const OctetMatrix matrix = random_matrix(Format::kW8, 10, 64, 17);
+  const DeviceMatrix device(matrix);
+  const DeviceArray<float> x(4 * 64), out(4 * 10);
+  const kernels::NormInput input = {x.data(), 64, x.data(), 1e-5f};
+  const kernels::StoreOutput output = {out.data(), 10, nullptr};
+  const auto refuses = [&](const kernels::GemvMatrix& m, const kernels::NormInput& in,
+                           const kernels::StoreOutput& o, int batch,
+                           const kernels::GemvDevice& d = kNano) {
+    const kernels::LaunchStatus status = kernels::launch_gemv(m, in, o, batch, d, nullptr);
+    return !status.ok() && status.refusal != nullptr;
+  };
+  CHECK_FALSE(refuses(device.view, input, output, 1));
+  CHECK(refuses(device.view, input, output, 0));
+  CHECK(refuses(device.view, input, output, 5));
+  CHECK(refuses(device.view, input, output, 1, {0, 65536}));
+  kernels::GemvMatrix m = device.view;
+  m.columns = 48;
+  CHECK(refuses(m, input, output, 1));
+  m = device.view;
+  m.columns = 1 << 20;
+  CHECK(refuses(m, input, output, 1));
+  m = device.view;
+  m.rows = 0;
+  CHECK(refuses(m, input, output, 1));
+  m = device.view;
+  m.quants = nullptr;
+  CHECK(refuses(m, input, output, 1));
+  m = device.view;
+  m.scales = static_cast<const std::uint8_t*>(device.view.scales) + 2;
+  CHECK(refuses(m, input, output, 1));
+  m = device.view;
+  m.input_exponent = 16;
+  CHECK(refuses(m, input, output, 1));
+  kernels::NormInput in = input;
+  in.x = x.data() + 1;
+  CHECK(refuses(device.view, in, output, 1));
+  in = input;
+  in.stride = 66;
+  CHECK(refuses(device.view, in, output, 1));
+  in = input;
+  in.stride = 60;
+  CHECK(refuses(device.view, in, output, 1));
+  in = input;
+  in.weight = nullptr;
+  CHECK(refuses(device.view, in, output, 1));
+  CHECK(refuses(device.view, input, {out.data(), 9, nullptr}, 1));
+  CHECK(refuses(device.view, input, {nullptr, 10, nullptr}, 1));
+  m = device.view;
+  m.rows = 9;
+  const kernels::LaunchStatus odd =
+      kernels::launch_gemv(m, input, kernels::SwiGlu{out.data(), 10}, 1, kNano, nullptr);
+  CHECK(odd.refusal != nullptr);
+}
