@@ -45,7 +45,7 @@ cudaError_t launch(const LaunchShape& shape, void (*kernel)(Params), Params para
 template <typename Params>
 cudaError_t launch(const LaunchShape& shape, void (*kernel)(Params), Params params) {
   return simt::launch(shape.grid, shape.block, shape.shared_bytes, shape.stream,
-                      [kernel, params] { kernel(params); });
+                      reinterpret_cast<const void*>(kernel), [kernel, params] { kernel(params); });
 }
 
 #endif
