@@ -69,8 +69,8 @@ struct DeviceMatrix {
 // `batch` rows of `columns` values, some of them far larger than the others, `stride` apart with
 // NaN between them.
 struct Rows {
-  Rows(int batch, std::size_t columns, std::size_t stride, std::uint32_t seed)
-      : columns(columns), stride(stride), values(batch * stride, kNaN) {
+  Rows(int batch, std::size_t columns_of, std::size_t apart, std::uint32_t seed)
+      : columns(columns_of), stride(apart), values(batch * apart, kNaN) {
     for (int b = 0; b < batch; ++b) {
       std::vector<float> row = random_floats(columns, seed + static_cast<std::uint32_t>(b));
       row[(7 + 5 * static_cast<std::size_t>(b)) % columns] *= 300.0f;
@@ -223,7 +223,7 @@ TEST_CASE("SwiGLU is that of F64") {
     const double expected = g / (1.0 + std::exp(-g)) * 1.5;
     CAPTURE(gate);
     CHECK(std::fabs(static_cast<double>(gemv_model::swiglu(gate, 1.5f)) - expected) <=
-          std::fabs(expected) * 4e-7 + 1e-36);
+          std::fabs(expected) * 4e-7 + 1e-34);
   }
   CHECK(std::isnan(gemv_model::swiglu(kNaN, 1.0f)));
 }
@@ -244,7 +244,7 @@ TEST_CASE("inputs of every size: zero, tiny, huge, infinite, NaN") {
       const std::vector<float> expected = gemv_model::product(matrix, x);
       const std::vector<float> got = hidden.read();
       for (std::size_t r = 0; r < 9; ++r) {
-        CHECK(std::isfinite(got[r]) == (std::fabs(value) < 1e30f));
+        CHECK(std::isfinite(got[r]) == (std::fabs(value) < 1e38f));
         if (std::isfinite(got[r])) CHECK(got[r] == 0.0f + expected[r]);
         CHECK(std::isnan(got[r]) == std::isnan(expected[r]));
       }
