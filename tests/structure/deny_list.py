@@ -105,7 +105,8 @@ CUDA_HEADERS = (r"cuda/.*|cuda_bf16\.h|cuda_fp8\.h|cuda_pipeline\w*\.h|cuda_awba
                 r"|cooperative_groups/(reduce|memcpy_async|scan|async)\.h")
 # Kernels and the headers that they include are C++14.
 CXX17_HEADERS = r"any|filesystem|optional|shared_mutex|string_view|variant"
-DEVICE_FOLDERS = ("kernels/", "include/kvferry/codec/device/", "src/codec/device/")
+DEVICE_FOLDERS = ("kernels/", "include/kvferry/codec/device/", "src/codec/device/",
+                  "include/kvferry/compute/device/")
 
 # What a library leaves to the program that links it.
 LIBRARY = [

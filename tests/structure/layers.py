@@ -5,6 +5,9 @@
   core <- model <- cache <- compute <- engine
   quality on codec and engine; node on all; testing, for users' tests, on transport
 
+kernels, device code, include each other, core and the plain data of compute/device and codec/device;
+only the sources that nvcc compiles, and what stands beside them, include kernels.
+
 The library never includes examples, bench or tests; public headers include public headers only; the
 examples, which users copy, include public headers and their own files only.
 """
@@ -31,6 +34,10 @@ MAY_INCLUDE = {
     "testing": _TRANSPORT + ["testing"],
 }
 USERS = ["examples", "bench", "tests"]
+# What kernels may include, and who may include kernels.
+SEEN_BY_KERNELS = ("kernels/", "kvferry/core/", "kvferry/compute/device/", "kvferry/codec/device/",
+                   "simt/")  # the emulation's stand-ins
+DEVICE_SOURCES = ("src/compute/maxwell/", "src/compute/ampere/", "src/codec/device/")
 
 
 def layer_of(path):
@@ -58,6 +65,9 @@ def check_library_include(root, path, kind, included):
         return None
     if kind == "<":
         return None
+    if included.startswith("kernels/") and path.startswith(DEVICE_SOURCES):
+        exists = os.path.exists(os.path.join(root, included))
+        return None if exists else f"there is no {included}"
     if path.startswith("include" + os.sep):
         return f"a public header includes {included}, which is not one"
     beside = os.path.normpath(os.path.join(os.path.dirname(path), included))
@@ -67,6 +77,18 @@ def check_library_include(root, path, kind, included):
         return f"{included} is neither kvferry/… nor a file of this layer"
     if layer_of(beside) != layer:
         return f"{included} is internal to another folder"
+    return None
+
+
+def check_kernel_include(root, path, kind, included):
+    """What is wrong with an #include of device code; None when nothing is."""
+    if kind == "<":
+        return None
+    if not included.startswith(SEEN_BY_KERNELS):
+        return f"device code may not include {included}"
+    folder = {"kvferry": "include", "simt": "tests/simt"}.get(included.split("/")[0], "")
+    if not os.path.exists(os.path.join(root, folder, included)):
+        return f"there is no {os.path.join(folder, included)}"
     return None
 
 
@@ -85,9 +107,10 @@ def check_example_include(root, path, kind, included):
 def check(root):
     """(violations, number of files looked at)"""
     violations = []
-    files = source_tree.source_files(root, ["include", "src", "examples"])
+    files = source_tree.source_files(root, ["include", "src", "kernels", "examples"])
+    judges = {"examples": check_example_include, "kernels": check_kernel_include}
     for path in files:
-        judge = check_example_include if path.startswith("examples") else check_library_include
+        judge = judges.get(path.split(os.sep)[0], check_library_include)
         for line, kind, included in source_tree.includes(source_tree.read(root, path)):
             wrong = judge(root, path, kind, included)
             if wrong:

@@ -60,6 +60,18 @@ class Layers(unittest.TestCase):
         self.assert_found("include/kvferry/codec/c.hpp", '#include "own.hpp"\n', "public header")
         self.assert_found("src/extra/x.cpp", "#include <vector>\n", "no known layer")
 
+    def test_kernels(self):
+        kernel = {"kernels/a.cuh": "#include <cuda_fp16.h>\n#include \"kvferry/core/a.hpp\"\n",
+                  "src/compute/maxwell/a.cu": "#include \"kernels/a.cuh\"\n"}
+        self.assertEqual([], violations_in(layers.check, {**self.CORE, **kernel}))
+        self.assert_found("kernels/a.cuh", "#include \"kvferry/compute/path.hpp\"\n",
+                          "device code may not include")
+        self.assert_found("kernels/a.cuh", "#include \"kernels/b.cuh\"\n", "there is no")
+        self.assert_found("src/compute/maxwell/a.cu", "#include \"kernels/b.cuh\"\n", "there is no")
+        found = violations_in(layers.check, {**self.CORE, **kernel, "src/compute/cpu/a.cpp":
+                                             "#include \"kernels/a.cuh\"\n"})
+        self.assertEqual(len(found), 1, found)
+
     def test_an_example_that_could_not_be_copied(self):
         self.assert_found("examples/e.cpp", '#include "src/codec/own.hpp"\n', "could not copy")
 
