@@ -31,6 +31,7 @@ struct GroupTerms {
 
 // Every format has
 //   Group, kParts     the layout's
+//   kOctets           that a warp takes at once: inputs are read from shared memory once for all
 //   Scale             one row's of one group
 //   kInverseUnit      by which its weights are too small as F16: 1 or 2^24
 //   kSecondPair       inputs 4 i + 2 and 4 i + 3 are held times this
@@ -44,6 +45,7 @@ struct F16 {
   struct Scale {};
   static constexpr octet::Format kFormat = octet::Format::kF16;
   static constexpr int kParts = 4;
+  static constexpr int kOctets = 1;
   static constexpr float kInverseUnit = 1.0f;
   static constexpr float kSecondPair = 1.0f;
   static constexpr float kSumFactor = 0.0f;
@@ -71,6 +73,7 @@ struct W8 {
   using Scale = octet::Scale;
   static constexpr octet::Format kFormat = octet::Format::kW8;
   static constexpr int kParts = 2;
+  static constexpr int kOctets = 2;
   static constexpr float kInverseUnit = 16777216.0f;
   static constexpr float kSecondPair = 1.0f;
   static constexpr float kSumFactor = 0.0f;
@@ -95,6 +98,7 @@ struct W8 {
 struct W4Quants {
   using Group = octet::W4Group;
   static constexpr int kParts = 1;
+  static constexpr int kOctets = 2;
   static constexpr float kInverseUnit = 16777216.0f;
   static constexpr float kSecondPair = 0.0625f;  // the upper nibble of a byte is 16 q
 

@@ -35,8 +35,13 @@ inline const char* refusal_of(const GemvMatrix& matrix) {
   if (matrix.columns % octet::kGroupColumns != 0) {
     return "matrix-vector product: columns have to be a multiple of 32";
   }
-  if (matrix.rows > std::numeric_limits<int>::max() - octet::kRows) {
-    return "matrix-vector product: too many rows";
+  // Kernels count 16-byte parts in 31 bits.
+  const long long octets = (static_cast<long long>(matrix.rows) + octet::kRows - 1) / octet::kRows;
+  const long long octet_parts =
+      matrix.columns / octet::kGroupColumns *
+      static_cast<long long>(octet::group_bytes(matrix.format) / sizeof(octet::Part));
+  if (octet_parts > std::numeric_limits<int>::max() / octets) {
+    return "matrix-vector product: the matrix has too many weights";
   }
   if (vectors_that_fit(matrix.columns) == 0) {
     return "matrix-vector product: an input vector does not fit in 48 KB of shared memory";
@@ -81,12 +86,12 @@ template <typename Format, int kBatch, typename Input, typename Output>
 cudaError_t launch_gemv_kernel(const GemvParams<Input, Output>& params, const GemvDevice& device,
                                cudaStream_t stream) {
   const std::size_t shared = gemv_shared_bytes(kBatch, params.matrix.columns);
-  // Persistent blocks: as many as run at once, at most one octet a warp.
+  // Persistent blocks: as many as run at once, no more than have work.
   const int fitting =
       static_cast<int>(std::min<std::size_t>(gemv_blocks(kBatch), device.shared_bytes / shared));
-  const int octets = (params.matrix.rows + octet::kRows - 1) / octet::kRows;
+  const int rows_of_block = kGemvWarps * Format::kOctets * octet::kRows;
   const int blocks = std::min(device.multiprocessors * std::max(fitting, 1),
-                              (octets + kGemvWarps - 1) / kGemvWarps);
+                              (params.matrix.rows + rows_of_block - 1) / rows_of_block);
   const LaunchShape shape = {dim3(static_cast<unsigned>(blocks)), dim3(kGemvThreads), shared,
                              stream};
   return launch(shape, gemv<Format, kBatch, Input, Output>, params);
