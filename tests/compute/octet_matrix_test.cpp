@@ -147,6 +147,28 @@ TEST_CASE("rows of several matrices are stacked or taken by turns") {
   }
 }
 
+TEST_CASE("rows of Q and K are paired, V's are not") {
+  TensorView q, k, v;
+  q.rows = 128;
+  k.rows = v.rows = 64;
+  const TensorView qkv[] = {q, k, v};
+  const auto rows_of = [&](int pairs, bool is_split) {
+    std::vector<std::uint32_t> rows;
+    for (const auto& row : maxwell::paired_rows(Span<const TensorView>(qkv), 64, pairs, is_split)) {
+      REQUIRE(row.tensor == (rows.size() < 128 ? 0u : rows.size() < 192 ? 1u : 2u));
+      rows.push_back(row.row);
+    }
+    REQUIRE(rows.size() == 256);
+    return rows;
+  };
+  const auto split = rows_of(32, true), partial = rows_of(8, true), natural = rows_of(32, false);
+  CHECK((split[0] == 0 && split[1] == 32 && split[2] == 1 && split[63] == 63));
+  CHECK((split[64] == 64 && split[65] == 96 && split[129] == 32));
+  CHECK((split[192] == 0 && split[193] == 1));
+  CHECK((partial[1] == 8 && partial[14] == 7 && partial[15] == 15 && partial[16] == 16));
+  CHECK((natural[1] == 1 && natural[130] == 2));
+}
+
 TEST_CASE("Q8_0's -128 is quantised anew, alone") {
   Tensor tensor = plain_tensor(TensorType::kQ8_0, 2, 64, 5);
   tensor.bytes[2 + 7] = 0x80;

@@ -4,102 +4,18 @@
 
 #include <cmath>
 #include <cstring>
-#include <random>
 
 #include <catch2/catch.hpp>
 
-#include "kvferry/compute/maxwell/octet_matrix.hpp"
-
-#include "tests/compute/cpu_fixture.hpp"
-#include "tests/kernels/device_array.hpp"
+#include "tests/kernels/gemv_fixture.hpp"
 #include "tests/kernels/gemv_model.hpp"
 
 using namespace kvferry;
-using cpu_fixture::kNaN;
+using namespace gemv_fixture;
 using cpu_fixture::random_floats;
-using device_test::DeviceArray;
 using maxwell::OctetMatrix;
-using octet::Format;
 
 namespace {
-
-const Format kFormats[] = {Format::kF16, Format::kW8, Format::kW4, Format::kW4Minimum};
-const kernels::GemvDevice kNano = {1, 64 * 1024};
-
-// The type of file whose weights the format holds exactly.
-TensorType type_of(Format format) {
-  switch (format) {
-    case Format::kF16:
-      return TensorType::kF16;
-    case Format::kW8:
-      return TensorType::kQ8_0;
-    case Format::kW4:
-      return TensorType::kQ4_0;
-    case Format::kW4Minimum:
-      return TensorType::kQ4_1;
-  }
-  return TensorType::kF32;
-}
-
-OctetMatrix random_matrix(Format format, std::size_t rows, std::size_t columns,
-                          std::uint32_t seed) {
-  const auto tensor = cpu_fixture::random_tensor(type_of(format), rows, columns, seed);
-  const TensorView tensors[] = {tensor.view()};
-  const Span<const TensorView> views(tensors);
-  ThreadPool pool(1);
-  return OctetMatrix::pack(format, views, maxwell::stacked_rows(views), pool).value();
-}
-
-// A matrix in device memory.
-struct DeviceMatrix {
-  explicit DeviceMatrix(const OctetMatrix& m)
-      : quants(m.quants()),
-        scales(m.scales().empty() ? m.quants().first(16) : m.scales()),
-        view{m.format(),
-             reinterpret_cast<const octet::Part*>(quants.data()),
-             m.scales().empty() ? static_cast<const void*>(quants.data()) : scales.data(),
-             static_cast<int>(m.rows()),
-             static_cast<int>(m.columns()),
-             m.input_exponent(),
-             m.multiplier()} {}
-  DeviceArray<std::uint8_t> quants, scales;
-  kernels::GemvMatrix view;
-};
-
-// `batch` rows of `columns` values, some of them far larger than the others, `stride` apart with
-// NaN between them.
-struct Rows {
-  Rows(int batch, std::size_t columns_of, std::size_t apart, std::uint32_t seed)
-      : columns(columns_of), stride(apart), values(batch * apart, kNaN) {
-    for (int b = 0; b < batch; ++b) {
-      std::vector<float> row = random_floats(columns, seed + static_cast<std::uint32_t>(b));
-      row[(7 + 5 * static_cast<std::size_t>(b)) % columns] *= 300.0f;
-      for (std::size_t c = 0; c < columns; c += 17) row[c] *= 1e-3f;
-      std::copy(row.begin(), row.end(), values.begin() + static_cast<std::ptrdiff_t>(b * stride));
-    }
-  }
-  std::vector<float> row(int b) const {
-    const auto first = values.begin() + static_cast<std::ptrdiff_t>(b * stride);
-    return {first, first + static_cast<std::ptrdiff_t>(columns)};
-  }
-  std::size_t columns, stride;
-  std::vector<float> values;
-};
-
-// How many of `got`, [batch, stride] with `count` valid ones a row, are not what they should be, or
-// were written to where nothing should be.
-std::size_t differences(const std::vector<float>& got,
-                        const std::vector<std::vector<float>>& expected, std::size_t stride) {
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const std::vector<float>& row = expected[i / stride];
-    const bool is_same = i % stride < row.size()
-                             ? std::memcmp(&got[i], &row[i % stride], sizeof(float)) == 0
-                             : std::isnan(got[i]);
-    count += is_same ? 0 : 1;
-  }
-  return count;
-}
 
 struct Shape {
   std::size_t rows, columns;

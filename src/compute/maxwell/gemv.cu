@@ -10,6 +10,11 @@ LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input,
   return launch_gemv_of(matrix, input, output, batch, device, stream);
 }
 
+LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input, const RopeAppend& output,
+                         int batch, const GemvDevice& device, cudaStream_t stream) {
+  return launch_gemv_of(matrix, input, output, batch, device, stream);
+}
+
 LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input, const SwiGlu& output,
                          int batch, const GemvDevice& device, cudaStream_t stream) {
   return launch_gemv_of(matrix, input, output, batch, device, stream);

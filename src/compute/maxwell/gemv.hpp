@@ -15,6 +15,8 @@ namespace kernels {
 LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input,
                          const StoreOutput& output, int batch, const GemvDevice& device,
                          cudaStream_t stream);
+LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input, const RopeAppend& output,
+                         int batch, const GemvDevice& device, cudaStream_t stream);
 LaunchStatus launch_gemv(const GemvMatrix& matrix, const NormInput& input, const SwiGlu& output,
                          int batch, const GemvDevice& device, cudaStream_t stream);
 LaunchStatus launch_gemv(const GemvMatrix& matrix, const PlainInput& input,

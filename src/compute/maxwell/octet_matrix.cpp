@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kvferry/compute/dequantise.hpp"
+#include "kvferry/compute/device/gemv.hpp"
 #include "kvferry/core/half.hpp"
 
 #include "../matrix_shape.hpp"
@@ -98,6 +99,17 @@ std::vector<SourceRow> stacked_rows(Span<const TensorView> tensors) {
     for (std::uint64_t r = 0; r < tensors[t].rows; ++r) {
       rows.push_back({static_cast<std::uint32_t>(t), static_cast<std::uint32_t>(r)});
     }
+  }
+  return rows;
+}
+
+std::vector<SourceRow> paired_rows(Span<const TensorView> qkv, int head_dim, int pairs,
+                                   bool is_split) {
+  std::vector<SourceRow> rows = stacked_rows(qkv);
+  for (SourceRow& row : rows) {
+    if (row.tensor >= 2) break;  // V
+    const int of_head = static_cast<int>(row.row % static_cast<std::uint32_t>(head_dim));
+    row.row += static_cast<std::uint32_t>(kernels::paired_row(of_head, pairs, is_split) - of_head);
   }
   return rows;
 }

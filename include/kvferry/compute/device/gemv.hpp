@@ -3,8 +3,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kvferry/compute/device/octet_layout.hpp"
+
+#if defined(__CUDACC__)
+#define KVFERRY_HOST_DEVICE __host__ __device__
+#else
+#define KVFERRY_HOST_DEVICE
+#endif
 
 namespace kvferry {
 namespace kernels {
@@ -55,6 +62,39 @@ struct SwiGlu {
   float* out;  // [batch, stride]
   int stride;
 };
+
+// One layer of the caches of a batch's sequences, F16, in blocks of 32 tokens: at a block's base
+// plus an offset begins the tile of the first head, [32, head_dim].
+struct KvCacheLayer {
+  std::uint8_t* const* blocks;  // [batch, blocks_stride]: block i holds tokens 32 i to 32 i + 31
+  int blocks_stride;
+  const std::int32_t* positions;  // [batch]: the token that is written
+  std::size_t k_offset;           // bytes
+  std::size_t v_offset;
+  std::size_t tile_bytes;  // from one head's tile to the next
+};
+
+// Q, K and V of one token each: the rows are those of Q, K and V, each head's in the order of
+// paired_row(). Q and K are rotated by (a cos - b sin, b cos + a sin); Q goes to `q`, K and V,
+// rounded to F16 and cut off at its largest number, into the caches.
+struct RopeAppend {
+  float* q;  // [batch, q_stride] with [heads, head_dim] in a row
+  int q_stride;
+  const float* bias;    // [rows] in the order of the heads' values, or nullptr
+  const float* angles;  // [positions, pairs, 2]: cosine and sine
+  int pairs;            // that are rotated, at most head_dim / 2
+  bool is_split;        // values i and i + pairs are a pair, not 2 i and 2 i + 1
+  int heads;
+  int kv_heads;
+  int head_bits;  // log2 of head_dim, 6 or 7
+  KvCacheLayer cache;
+};
+
+// The value of a head that row `row` of it holds in a matrix for RopeAppend: pairs lie next to each
+// other.
+KVFERRY_HOST_DEVICE inline int paired_row(int row, int pairs, bool is_split) {
+  return is_split && row < 2 * pairs ? row / 2 + row % 2 * pairs : row;
+}
 
 // Of the device that a product runs on.
 struct GemvDevice {

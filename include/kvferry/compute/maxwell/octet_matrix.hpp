@@ -27,6 +27,11 @@ std::vector<SourceRow> alternating_rows(Span<const TensorView> tensors);
 
 struct QuantisedGroup;
 
+// All rows of Q, K and V in the order that kernels::RopeAppend takes: those of Q's and K's heads
+// such that rotated pairs lie next to each other (kernels::paired_row), V's as they are.
+std::vector<SourceRow> paired_rows(Span<const TensorView> qkv, int head_dim, int pairs,
+                                   bool is_split);
+
 // In host memory, as the device will hold it. It may be made of several matrices with as many
 // columns, whose products are then one launch.
 //
