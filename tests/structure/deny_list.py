@@ -108,6 +108,27 @@ CXX17_HEADERS = r"any|filesystem|optional|shared_mutex|string_view|variant"
 DEVICE_FOLDERS = ("kernels/", "include/kvferry/codec/device/", "src/codec/device/",
                   "include/kvferry/compute/device/")
 
+# (pattern, the one file that may have it, what to do instead): what only nvcc reads, in kernels/.
+KERNELS = [
+    (r"\b(asm|__asm(__)?)\b", "kernels/ptx.cuh", "inline PTX belongs in kernels/ptx.cuh"),
+    (r"\b__shared__\b", "kernels/shared_storage.cuh",
+     "shared memory is shared_storage() of kernels/shared_storage.cuh"),
+    (r"<<<", None, "kernels are started with launch() of kernels/launch.cuh"),
+]
+# Language of C++17 that can be told from a line.
+CXX17 = [
+    (r"\bif\s+constexpr\b", "if constexpr"),
+    (r"\binline\s+(static\s+)?constexpr\b(?![^;=]*\()|\bstatic\s+inline\s+(const\s|\w+\s+\w+\s*=)",
+     "an inline variable"),
+    (r"\bnamespace\s+\w+\s*::", "a nested namespace definition"),
+    (r"\bauto\s*(&{1,2}|\s)\s*\[\s*\w+\s*(,\s*\w+\s*)*\]\s*[=:{(]", "a structured binding"),
+    (r"\[\[\s*(maybe_unused|nodiscard|fallthrough)\b", "a C++17 attribute"),
+    (r"\bstd::(is_\w+|tuple_size)_v\b|\bstd::(byte|clamp|void_t|invoke|apply|optional|variant"
+     r"|string_view|any)\b", "C++17's library"),
+    (r"\(\s*\.\.\.\s*(&&|\|\||[-+*/|&,])|(&&|\|\||[-+*/|&,])\s*\.\.\.\s*\)(?!\s*\{)",
+     "a fold expression"),
+]
+
 # What a library leaves to the program that links it.
 LIBRARY = [
     (r"(?<![\w.>:])(std::|::)?(printf|fprintf|puts|fputs|putchar|perror|vprintf|vfprintf)\s*\(",
@@ -186,12 +207,23 @@ def check_line(path, line, literal, gcc, cuda, included):
         match = re.search(rf"(?<!\w)({pattern})(?!\w)", line)
         if not cuda and match:
             wrong.append(f"{match.group(0)} came after CUDA 10.2")
+    if path.startswith(DEVICE_FOLDERS):
+        wrong += check_device_line(path, line)
     if path.startswith(("include/", "src/", "kernels/")):
         for pattern, what in LIBRARY:
             match = re.search(pattern, line)
             if match:
                 wrong.append(f"{match.group(0).rstrip('( ')} in a library: {what}")
     return wrong
+
+
+def check_device_line(path, line):
+    """What is wrong with a line of device code."""
+    wrong = [f"{match.group(0).strip()}: {instead}" for pattern, exempt, instead in KERNELS
+             for match in [re.search(pattern, line)] if match and path != exempt]
+    return wrong + [f"{match.group(0).strip()}: {what} is C++17, device code is C++14"
+                    for pattern, what in CXX17
+                    for match in [re.search(pattern, line)] if match]
 
 
 def check(root):

@@ -5,8 +5,8 @@
   core <- model <- cache <- compute <- engine
   quality on codec and engine; node on all; testing, for users' tests, on transport
 
-kernels, device code, include each other, core and the plain data of compute/device and codec/device;
-only the sources that nvcc compiles, and what stands beside them, include kernels.
+kernels/ includes itself, what CUDA and the standard library have, core/half.hpp and the C++14 headers
+of codec/device and compute/device; the library's compiled sources may include kernels.
 
 The library never includes examples, bench or tests; public headers include public headers only; the
 examples, which users copy, include public headers and their own files only.
@@ -34,10 +34,10 @@ MAY_INCLUDE = {
     "testing": _TRANSPORT + ["testing"],
 }
 USERS = ["examples", "bench", "tests"]
-# What kernels may include, and who may include kernels.
-SEEN_BY_KERNELS = ("kernels/", "kvferry/core/", "kvferry/compute/device/", "kvferry/codec/device/",
-                   "simt/")  # the emulation's stand-ins
-DEVICE_SOURCES = ("src/compute/maxwell/", "src/compute/ampere/", "src/codec/device/")
+# What device code shares with the host's: C++14.
+DEVICE_HEADERS = ("kvferry/codec/device/", "kvferry/compute/device/", "kvferry/core/half.hpp")
+# What stands in for inline PTX where there is no nvcc; of the emulation under tests/simt.
+EMULATION_HEADERS = ("simt/ptx.hpp",)
 
 
 def layer_of(path):
@@ -65,11 +65,10 @@ def check_library_include(root, path, kind, included):
         return None
     if kind == "<":
         return None
-    if included.startswith("kernels/") and path.startswith(DEVICE_SOURCES):
-        exists = os.path.exists(os.path.join(root, included))
-        return None if exists else f"there is no {included}"
     if path.startswith("include" + os.sep):
         return f"a public header includes {included}, which is not one"
+    if included.startswith("kernels/"):
+        return None if os.path.exists(os.path.join(root, included)) else f"there is no {included}"
     beside = os.path.normpath(os.path.join(os.path.dirname(path), included))
     if not os.path.exists(os.path.join(root, beside)):
         beside = os.path.join("src", os.path.normpath(included))
@@ -81,15 +80,18 @@ def check_library_include(root, path, kind, included):
 
 
 def check_kernel_include(root, path, kind, included):
-    """What is wrong with an #include of device code; None when nothing is."""
-    if kind == "<":
+    """What is wrong with an #include of a kernel; None when nothing is."""
+    if included.startswith("kvferry/"):
+        if not included.startswith(DEVICE_HEADERS):
+            return f"a kernel includes {included}, which is not for device code"
+        if not os.path.exists(os.path.join(root, "include", included)):
+            return f"there is no include/{included}"
         return None
-    if not included.startswith(SEEN_BY_KERNELS):
-        return f"device code may not include {included}"
-    folder = {"kvferry": "include", "simt": "tests/simt"}.get(included.split("/")[0], "")
-    if not os.path.exists(os.path.join(root, folder, included)):
-        return f"there is no {os.path.join(folder, included)}"
-    return None
+    if kind == "<" or included in EMULATION_HEADERS:
+        return None
+    if not included.startswith("kernels/"):
+        return f"{included} is neither kernels/… nor kvferry/…/device/…"
+    return None if os.path.exists(os.path.join(root, included)) else f"there is no {included}"
 
 
 def check_example_include(root, path, kind, included):

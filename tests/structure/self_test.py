@@ -61,16 +61,20 @@ class Layers(unittest.TestCase):
         self.assert_found("src/extra/x.cpp", "#include <vector>\n", "no known layer")
 
     def test_kernels(self):
-        kernel = {"kernels/a.cuh": "#include <cuda_fp16.h>\n#include \"kvferry/core/a.hpp\"\n",
-                  "src/compute/maxwell/a.cu": "#include \"kernels/a.cuh\"\n"}
-        self.assertEqual([], violations_in(layers.check, {**self.CORE, **kernel}))
-        self.assert_found("kernels/a.cuh", "#include \"kvferry/compute/path.hpp\"\n",
-                          "device code may not include")
-        self.assert_found("kernels/a.cuh", "#include \"kernels/b.cuh\"\n", "there is no")
-        self.assert_found("src/compute/maxwell/a.cu", "#include \"kernels/b.cuh\"\n", "there is no")
-        found = violations_in(layers.check, {**self.CORE, **kernel, "src/compute/cpu/a.cpp":
-                                             "#include \"kernels/a.cuh\"\n"})
-        self.assertEqual(len(found), 1, found)
+        self.assertEqual([], violations_in(layers.check, {
+            **self.CORE,
+            "include/kvferry/core/half.hpp": "\n",
+            "include/kvferry/codec/device/d.hpp": "\n",
+            "kernels/k.cuh": '#include <cuda_fp16.h>\n#include "kvferry/codec/device/d.hpp"\n'
+                             '#include "kvferry/core/half.hpp"\n#include "simt/ptx.hpp"\n',
+            "kernels/l.cuh": '#include "kernels/k.cuh"\n',
+            "src/compute/c.cpp": '#include "kernels/k.cuh"\n'}))
+        self.assert_found("kernels/k.cuh", '#include "kvferry/core/a.hpp"\n', "not for device code")
+        self.assert_found("kernels/k.cuh", '#include "kernels/none.cuh"\n', "there is no")
+        self.assert_found("kernels/k.cuh", '#include "simt/launch.hpp"\n', "neither")
+        self.assert_found("src/compute/c.cpp", '#include "kernels/none.cuh"\n', "there is no")
+        self.assert_found("include/kvferry/core/b.hpp", '#include "kernels/k.cuh"\n',
+                          "public header")
 
     def test_an_example_that_could_not_be_copied(self):
         self.assert_found("examples/e.cpp", '#include "src/codec/own.hpp"\n', "could not copy")
@@ -130,6 +134,25 @@ class DenyList(unittest.TestCase):
         self.assert_clean("#if __CUDACC_VER_MAJOR__ >= 11\ncudaMallocAsync(&p, n, s);\n#endif\n",
                           kernel)
         self.assert_found("#include <cuda_runtime.h>\n", "public header", "include/kvferry/core/a.hpp")
+
+    def test_what_only_nvcc_reads(self):
+        for text, path in [('asm volatile("bar.sync 0;");', "kernels/ptx.cuh"),
+                           ("extern __shared__ uint4 s[];", "kernels/shared_storage.cuh")]:
+            self.assert_clean(text + "\n", path)
+            self.assert_found(text + "\n", "kernels/", "kernels/k.cuh")
+        self.assert_found("k<<<1, 2>>>(p);\n", "launch()", "kernels/ptx.cuh")
+
+    def test_device_code_is_cxx14(self):
+        for text in ["if constexpr (x) y();", "inline constexpr int kX = 1;",
+                     "namespace kvferry::kernels {", "auto [a, b] = f();", "auto& [a] = f();",
+                     "[[maybe_unused]] int x;", "std::is_same_v<A, B>", "std::clamp(a, b, c);",
+                     "return (... + values);", "return (values && ...);"]:
+            for path in ["kernels/k.cuh", "include/kvferry/codec/device/d.hpp"]:
+                self.assert_found(text + "\n", "C++14", path)
+            self.assert_clean(text + "\n")
+        self.assert_clean("inline constexpr int f(int x) { return x; }\nconstexpr int kX = 1;\n"
+                          "auto f = [a, b](int c) { return c; };\nvoid g(Ts... values) { h(values...); }\n"
+                          "auto& x = a[i];\nnamespace kernels {}\n", "kernels/k.cuh")
 
     def test_what_a_library_must_not_do(self):
         for text in ["std::cout << 1;", "printf(x);", "std::abort();", "std::exit(1);", "::puts(x);",

@@ -15,8 +15,8 @@ constexpr std::size_t kCopyBytes = 16;
 // that whoever touches it in between is found.
 void observe(const PendingCopy& copy) {
   if (observer() == nullptr) return;
-  if (copy.is_valid) observer()->access(Access::kRead, copy.global, kCopyBytes);
-  observer()->access(Access::kWrite, copy.shared, kCopyBytes);
+  if (copy.is_valid) observer()->access(Access::kRead, copy.global, kCopyBytes, copy.site);
+  observer()->access(Access::kWrite, copy.shared, kCopyBytes, copy.site);
 }
 
 }  // namespace
@@ -24,7 +24,7 @@ void observe(const PendingCopy& copy) {
 void cp_async_16(void* shared, const void* global, bool is_valid, Site site) {
   check_shared(shared, kCopyBytes, kCopyBytes, "cp_async_16", site);
   check_global(global, is_valid ? kCopyBytes : 0, kCopyBytes, "cp_async_16", site);
-  const PendingCopy copy = {shared, global, is_valid};
+  const PendingCopy copy = {shared, global, is_valid, site};
   observe(copy);
   std::memset(shared, 0xff, kCopyBytes);
   BlockRunner::current()->lane().copies.push_back(copy);

@@ -80,24 +80,27 @@ std::size_t page_bytes() {
   return size;
 }
 
+// Wider than any frame of a kernel, so that none reaches over it.
+constexpr std::size_t kGuardBytes = 64 * 1024;
+
 }  // namespace
 
 StackArena::StackArena(std::size_t count, std::size_t bytes)
     : count_(count), stack_bytes_((bytes + page_bytes() - 1) / page_bytes() * page_bytes()) {
-  const std::size_t stride = stack_bytes_ + page_bytes();
+  const std::size_t stride = stack_bytes_ + kGuardBytes;
   void* mapped = mmap(nullptr, stride * count_, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   base_ = static_cast<char*>(mapped);
-  for (std::size_t i = 0; i < count_; ++i) mprotect(base_ + i * stride, page_bytes(), PROT_NONE);
+  for (std::size_t i = 0; i < count_; ++i) mprotect(base_ + i * stride, kGuardBytes, PROT_NONE);
 }
 
 StackArena::~StackArena() {
-  munmap(base_, (stack_bytes_ + page_bytes()) * count_);
+  munmap(base_, (stack_bytes_ + kGuardBytes) * count_);
 }
 
 char* StackArena::bottom(std::size_t index) const {
-  return base_ + index * (stack_bytes_ + page_bytes()) + page_bytes();
+  return base_ + index * (stack_bytes_ + kGuardBytes) + kGuardBytes;
 }
 
 Context StackArena::fresh(std::size_t index, void (*entry)()) const {
@@ -119,9 +122,9 @@ Context StackArena::fresh(std::size_t index, void (*entry)()) const {
 
 bool StackArena::is_guard(const void* address) const {
   const char* byte = static_cast<const char*>(address);
-  const std::size_t stride = stack_bytes_ + page_bytes();
+  const std::size_t stride = stack_bytes_ + kGuardBytes;
   if (byte < base_ || byte >= base_ + stride * count_) return false;
-  return static_cast<std::size_t>(byte - base_) % stride < page_bytes();
+  return static_cast<std::size_t>(byte - base_) % stride < kGuardBytes;
 }
 
 }  // namespace simt

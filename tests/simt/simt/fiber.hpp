@@ -13,7 +13,7 @@ struct Context {
 // Suspends the running fiber into `from` and resumes `to`. About 2 ns.
 inline void switch_fiber(Context* from, const Context& to);
 
-// Equal stacks in one mapping, a page that faults below each.
+// Equal stacks in one mapping, pages that fault below each.
 class StackArena {
  public:
   StackArena(std::size_t count, std::size_t bytes);

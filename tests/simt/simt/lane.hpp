@@ -18,6 +18,7 @@ struct PendingCopy {
   void* shared;
   const void* global;
   bool is_valid;
+  Site site;
 };
 
 struct Lane {

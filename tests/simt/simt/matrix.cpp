@@ -142,7 +142,7 @@ void combine_mma_f16(void* const (&slots)[kWarpLanes], std::uint32_t) {
 void ldmatrix_x4(std::uint32_t* tiles, const void* shared_row, bool is_transposed, Site site) {
   const char* const operation = is_transposed ? "ldmatrix_x4_transposed" : "ldmatrix_x4";
   check_shared(shared_row, kRowBytes, kRowBytes, operation, site);
-  if (observer() != nullptr) observer()->access(Access::kRead, shared_row, kRowBytes);
+  if (observer() != nullptr) observer()->access(Access::kRead, shared_row, kRowBytes, site);
   LoadSlot slot = {tiles, static_cast<const char*>(shared_row)};
   BlockRunner::current()->meet(operation, kAllLanes, site, &slot,
                                is_transposed ? &combine_load<true> : &combine_load<false>);

@@ -68,7 +68,7 @@ void begin_atomic(const void* pointer, unsigned size, const char* operation, Sit
     }
     runner->await_turn();
   }
-  if (observer() != nullptr) observer()->access(Access::kAtomic, pointer, size);
+  if (observer() != nullptr) observer()->access(Access::kAtomic, pointer, size, site);
 }
 
 }  // namespace simt

@@ -25,7 +25,7 @@ class AccessObserver {
   virtual void warp_barrier(std::size_t first_lane, std::uint32_t mask) = 0;
   virtual void fence() = 0;
   // The running lane's access to shared or global memory that a device function makes for it.
-  virtual void access(Access kind, const void* pointer, std::size_t size) = 0;
+  virtual void access(Access kind, const void* pointer, std::size_t size, Site site) = 0;
   virtual void memory_freed(const void* base, std::size_t size) = 0;
 };
 

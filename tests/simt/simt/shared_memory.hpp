@@ -21,6 +21,7 @@ class SharedMemory {
   bool is_intact() const;
 
   char* base() const { return base_; }
+  char* end() const { return end_; }  // of what it can be
   std::size_t bytes() const { return bytes_; }
   bool holds(const void* pointer, std::size_t size) const;
   // Whether the address lies in the mapping, valid or not.
