@@ -148,7 +148,7 @@ TEST_CASE("inputs of every size: zero, tiny, huge, infinite, NaN") {
   for (const Format format : kFormats) {
     const OctetMatrix matrix = random_matrix(format, 9, 128, 14);
     const DeviceMatrix device(matrix);
-    for (const float value : {0.0f, 1e-42f, 1e-30f, 1e30f, 3e38f, INFINITY, kNaN}) {
+    for (const float value : {0.0f, 1e-42f, 1e-30f, 1e30f, 1e33f, 3e38f, INFINITY, kNaN}) {
       CAPTURE(static_cast<int>(format), value);
       std::vector<float> x(128, 0.25f);
       x[37] = value;
@@ -160,7 +160,7 @@ TEST_CASE("inputs of every size: zero, tiny, huge, infinite, NaN") {
       const std::vector<float> expected = gemv_model::product(matrix, x);
       const std::vector<float> got = hidden.read();
       for (std::size_t r = 0; r < 9; ++r) {
-        CHECK(std::isfinite(got[r]) == (std::fabs(value) < 1e38f));
+        CHECK(std::isfinite(got[r]) == (std::fabs(value) < 2e31f));
         if (std::isfinite(got[r])) CHECK(got[r] == 0.0f + expected[r]);
         CHECK(std::isnan(got[r]) == std::isnan(expected[r]));
       }
