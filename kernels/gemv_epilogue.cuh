@@ -5,20 +5,15 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include "kvferry/compute/device/gemv.hpp"
 
+#include "kernels/rope_append.cuh"
+
 namespace kvferry {
 namespace kernels {
-
-// Offset of an element of [batch, stride].
-__host__ __device__ inline std::ptrdiff_t offset_of(int vector, int stride, int row) {
-  return static_cast<std::ptrdiff_t>(vector) * stride + row;
-}
 
 // e^x for x <= 0, to within 2 ulp; 0 below -87. Plain operations in the order written, so that any
 // machine gives the same bits.
@@ -64,13 +59,6 @@ __device__ inline void write(const SwiGlu& output, int vector, int row, float va
   }
 }
 
-// To F16, cut off at its largest number; NaN stays.
-__device__ inline __half cut_to_half(float value) {
-  const float largest = 65504.0f;
-  const float cut = fminf(fmaxf(value, -largest), largest);
-  return __float2half_rn(value != value ? value : cut);
-}
-
 __device__ inline void write(const RopeAppend& output, int vector, int row, float value,
                              bool is_valid) {
   const int head = row >> output.head_bits, head_dim = 1 << output.head_bits;
@@ -80,22 +68,11 @@ __device__ inline void write(const RopeAppend& output, int vector, int row, floa
   if (is_valid && output.bias != nullptr) value += __ldg(output.bias + head * head_dim + element);
   const float partner = __shfl_xor_sync(0xffffffffu, value, 1);
   if (!is_valid) return;
-  const KvCacheLayer& cache = output.cache;
-  const int position = cache.positions[vector];
+  const int position = output.cache.positions[vector];
   if (!is_v && row_of_head < 2 * output.pairs) {
-    const std::ptrdiff_t pair = offset_of(position, output.pairs, row_of_head / 2);
-    const float cosine = __ldg(output.angles + 2 * pair);
-    const float sine = __ldg(output.angles + 2 * pair + 1);
-    value = row % 2 == 0 ? value * cosine - partner * sine : value * cosine + partner * sine;
+    value = rotated(output, position, row_of_head / 2, row_of_head % 2 != 0, value, partner);
   }
-  if (head < output.heads) {
-    output.q[offset_of(vector, output.q_stride, head * head_dim + element)] = value;
-    return;
-  }
-  const int kv_head = head - output.heads - (is_v ? output.kv_heads : 0);
-  std::uint8_t* tile = cache.blocks[offset_of(vector, cache.blocks_stride, position / 32)] +
-                       (is_v ? cache.v_offset : cache.k_offset) + kv_head * cache.tile_bytes;
-  reinterpret_cast<__half*>(tile)[position % 32 * head_dim + element] = cut_to_half(value);
+  store_head_value(output, vector, position, head, element, value);
 }
 
 // The same from vector `first` on.
@@ -115,12 +92,6 @@ inline RopeAppend advanced(RopeAppend output, int first) {
   return output;
 }
 
-// Why so many rows cannot be written; nullptr when they can.
-inline const char* refusal_of_room(const float* out, int stride, int rows) {
-  return out == nullptr || stride < rows
-             ? "matrix-vector product: a row of the output has no room for the results"
-             : nullptr;
-}
 inline const char* refusal_of(const StoreOutput& output, int rows) {
   return refusal_of_room(output.out, output.stride, rows);
 }
@@ -128,28 +99,8 @@ inline const char* refusal_of(const AddResidual& output, int rows) {
   return refusal_of_room(output.hidden, output.stride, rows);
 }
 inline const char* refusal_of(const SwiGlu& output, int rows) {
-  if (rows % 2 != 0) return "matrix-vector product: gate and up have to have as many rows";
+  if (rows % 2 != 0) return "gate and up have to have as many rows";
   return refusal_of_room(output.out, output.stride, rows / 2);
-}
-
-inline const char* refusal_of(const RopeAppend& output, int rows) {
-  if (output.head_bits != 6 && output.head_bits != 7) {
-    return "matrix-vector product: heads of Q, K and V have to have 64 or 128 values";
-  }
-  const int head_dim = 1 << output.head_bits;
-  if (output.heads < 1 || output.kv_heads < 1 || rows % head_dim != 0 ||
-      rows / head_dim - output.heads != 2 * output.kv_heads) {
-    return "matrix-vector product: rows of Q, K and V are not those of their heads";
-  }
-  if (output.pairs < 0 || output.pairs > head_dim / 2 ||
-      (output.pairs > 0 && output.angles == nullptr)) {
-    return "matrix-vector product: a head has no more pairs to rotate than half its values";
-  }
-  const KvCacheLayer& cache = output.cache;
-  if (cache.blocks == nullptr || cache.positions == nullptr || cache.blocks_stride < 1) {
-    return "matrix-vector product: no cache for K and V";
-  }
-  return refusal_of_room(output.q, output.q_stride, output.heads * head_dim);
 }
 
 }  // namespace kernels

@@ -31,9 +31,9 @@ inline bool is_aligned(const void* pointer, std::size_t bytes) {
 
 // Why the matrix cannot be multiplied; nullptr when it can.
 inline const char* refusal_of(const GemvMatrix& matrix) {
-  if (matrix.rows < 1 || matrix.columns < 1) return "matrix-vector product: the matrix is empty";
+  if (matrix.rows < 1 || matrix.columns < 1) return "the matrix is empty";
   if (matrix.columns % octet::kGroupColumns != 0) {
-    return "matrix-vector product: columns have to be a multiple of 32";
+    return "columns have to be a multiple of 32";
   }
   // Kernels count 16-byte parts in 31 bits.
   const long long octets = (static_cast<long long>(matrix.rows) + octet::kRows - 1) / octet::kRows;
@@ -41,20 +41,20 @@ inline const char* refusal_of(const GemvMatrix& matrix) {
       matrix.columns / octet::kGroupColumns *
       static_cast<long long>(octet::group_bytes(matrix.format) / sizeof(octet::Part));
   if (octet_parts > std::numeric_limits<int>::max() / octets) {
-    return "matrix-vector product: the matrix has too many weights";
+    return "the matrix has too many weights";
   }
   if (vectors_that_fit(matrix.columns) == 0) {
-    return "matrix-vector product: an input vector does not fit in 48 KB of shared memory";
+    return "an input vector does not fit in 48 KB of shared memory";
   }
   if (matrix.input_exponent < -40 || matrix.input_exponent > 15) {
-    return "matrix-vector product: the inputs' exponent is outside [-40, 15]";
+    return "the inputs' exponent is outside [-40, 15]";
   }
   if (matrix.quants == nullptr || !is_aligned(matrix.quants, alignof(octet::Part))) {
-    return "matrix-vector product: weights have to be aligned to 16 bytes";
+    return "weights have to be aligned to 16 bytes";
   }
   const bool has_scales = matrix.format != octet::Format::kF16;
   if (has_scales && (matrix.scales == nullptr || !is_aligned(matrix.scales, 4))) {
-    return "matrix-vector product: scales have to be aligned to 4 bytes";
+    return "scales have to be aligned to 4 bytes";
   }
   return nullptr;
 }
@@ -63,13 +63,13 @@ inline const char* refusal_of(const GemvMatrix& matrix) {
 inline const char* refusal_of(const PlainInput& input, int columns) {
   if (input.x == nullptr || !is_aligned(input.x, sizeof(float4)) || input.stride % 4 != 0 ||
       input.stride < columns) {
-    return "matrix-vector product: input rows have to be aligned to 16 bytes and whole";
+    return "input rows have to be aligned to 16 bytes and whole";
   }
   return nullptr;
 }
 inline const char* refusal_of(const NormInput& input, int columns) {
   if (input.weight == nullptr || !is_aligned(input.weight, sizeof(float4))) {
-    return "matrix-vector product: the norm's weights have to be aligned to 16 bytes";
+    return "the norm's weights have to be aligned to 16 bytes";
   }
   return refusal_of(PlainInput{input.x, input.stride}, columns);
 }
@@ -121,15 +121,18 @@ LaunchStatus launch_gemv_of(const GemvMatrix& matrix, const Input& input, const 
   if (const char* reason = refusal_of(input, matrix.columns)) return refused(reason);
   if (const char* reason = refusal_of(output, matrix.rows)) return refused(reason);
   if (batch < 1 || batch > kGemvMaxBatch) {
-    return refused("matrix-vector product: takes one to four vectors");
+    return refused("takes one to four vectors");
   }
   if (device.multiprocessors < 1) {
-    return refused("matrix-vector product: the device has no multiprocessors");
+    return refused("the device has no multiprocessors");
   }
+  GemvMatrix checked = matrix;
+  // Kernels count scales on though they do not read them.
+  if (matrix.format == octet::Format::kF16) checked.scales = matrix.quants;
   const int most = vectors_that_fit(matrix.columns);
   for (int first = 0; first < batch; first += most) {
     const int vectors = std::min(most, batch - first);
-    const GemvParams<Input, Output> params = {matrix, advanced(input, first),
+    const GemvParams<Input, Output> params = {checked, advanced(input, first),
                                               advanced(output, first)};
     cudaError_t error = cudaErrorInvalidValue;
     switch (matrix.format) {

@@ -52,10 +52,10 @@ inline kvferry::maxwell::OctetMatrix random_matrix(Format format, std::size_t ro
 struct DeviceMatrix {
   explicit DeviceMatrix(const kvferry::maxwell::OctetMatrix& m)
       : quants(m.quants()),
-        scales(m.scales().empty() ? m.quants().first(16) : m.scales()),
+        scales(m.scales().empty() ? m.quants().first(1) : m.scales()),
         view{m.format(),
              reinterpret_cast<const kvferry::octet::Part*>(quants.data()),
-             m.scales().empty() ? static_cast<const void*>(quants.data()) : scales.data(),
+             m.scales().empty() ? nullptr : scales.data(),
              static_cast<int>(m.rows()),
              static_cast<int>(m.columns()),
              m.input_exponent(),

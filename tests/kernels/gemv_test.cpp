@@ -63,7 +63,7 @@ TEST_CASE("norm, product and bias have the model's bits") {
             if (has_bias) expected.back()[r] += bias[r];
           }
           CHECK(squares > 0.0);
-          CHECK(std::sqrt(errors / squares) <= 5e-3);
+          CHECK(std::sqrt(errors / squares) <= 3e-3);
         }
         CHECK(differences(out.read(), expected, stride) == 0);
       }

@@ -96,6 +96,15 @@ KVFERRY_HOST_DEVICE inline int paired_row(int row, int pairs, bool is_split) {
   return is_split && row < 2 * pairs ? row / 2 + row % 2 * pairs : row;
 }
 
+// Rows of Q, K and V whose heads are still to be normed: x / sqrt(mean(x^2) + epsilon) * norm.
+struct HeadRows {
+  const float* x;  // [batch, stride] with [heads + 2 kv_heads, head_dim] in a row, values in order
+  int stride;
+  const float* q_norm;  // [head_dim]
+  const float* k_norm;  // [head_dim]
+  float epsilon;
+};
+
 // Of the device that a product runs on.
 struct GemvDevice {
   int multiprocessors;
