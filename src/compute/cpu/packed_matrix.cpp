@@ -12,7 +12,6 @@
 #include "kvferry/core/half.hpp"
 
 #include "../matrix_shape.hpp"
-
 #include "weight_groups.hpp"
 
 namespace kvferry::cpu {
@@ -114,8 +113,9 @@ Result<PackedMatrix> PackedMatrix::pack(const TensorView& tensor, ThreadPool& po
     return largest;
   });
   if (extent.bad_row != kNoRow) {
-    return Error(ErrorCode::kInvalidArgument,
-                 describe_matrix(tensor) + ": row " + std::to_string(extent.bad_row) + " holds an infinity or a NaN");
+    return Error(ErrorCode::kInvalidArgument, describe_matrix(tensor) + ": row " +
+                                                  std::to_string(extent.bad_row) +
+                                                  " holds an infinity or a NaN");
   }
   m.multiplier_ = form.has_f16_parameters ? 1.0f : multiplier_for(extent.largest);
   const float inverse = 1.0f / m.multiplier_;
