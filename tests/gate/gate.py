@@ -37,7 +37,7 @@ def sources():
 
 def jobs(boards, own):
     for source, path in sources():
-        for architecture in BOARDS.get(path, ["sm_53", "sm_87"]):
+        for architecture in BOARDS[path]:
             yield boards, source, architecture
         for architecture in LATER if own else []:
             yield own, source, architecture

@@ -63,7 +63,7 @@ def download(work):
     settings = {"Dir::Etc::SourceList": sources, "Dir::Etc::SourceParts": "/dev/null",
                 "Dir::State::Lists": os.path.join(work, "lists"),
                 "Dir::Cache": os.path.join(work, "cache"), "APT::Sandbox::User": "root",
-                "Acquire::Languages": "none"}
+                "Acquire::Languages": "none", "APT::Update::Error-Mode": "any"}
     options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
     run(["apt-get", *options, "update", "-q"], "apt-get update")
     run(["apt-get", *options, "download", "-q", *PACKAGES], "apt-get download", cwd=work)
@@ -87,17 +87,26 @@ def unpack(packages, folder):
         file.write(PROFILE)
 
 
+def is_there():
+    """Whether it has been unpacked; the folder gets its name only when all of it is there."""
+    return os.path.isdir(ROOT)
+
+
 def find():
     """The folder of the toolkit, fetched if need be; Unavailable says why there is none."""
     if shutil.which(HOST_COMPILER) is None:
         raise Unavailable(f"{HOST_COMPILER} is not installed")
-    if not os.path.exists(os.path.join(ROOT, BIN, "nvcc.profile")):
+    if not is_there():
         if os.uname().machine != "x86_64":
             raise Unavailable("CUDA 11.8 is fetched for x86-64 only")
         os.makedirs(CACHE, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE, prefix="cuda.") as work:
             unpack(download(work), os.path.join(work, "root"))
-            os.rename(os.path.join(work, "root"), ROOT)
+            try:
+                os.rename(os.path.join(work, "root"), ROOT)
+            except OSError:
+                if not is_there():  # another process was faster
+                    raise
     return ROOT
 
 
