@@ -46,8 +46,9 @@ inline const char* refusal_of(const GemvMatrix& matrix) {
   if (vectors_that_fit(matrix.columns) == 0) {
     return "an input vector does not fit in 48 KB of shared memory";
   }
-  if (matrix.input_exponent < -40 || matrix.input_exponent > 15) {
-    return "the inputs' exponent is outside [-40, 15]";
+  // Of F16 weights that reach the largest number there is, and of whole numbers.
+  if (matrix.input_exponent < -4 || matrix.input_exponent > 15) {
+    return "the inputs' exponent is outside [-4, 15]";
   }
   if (matrix.quants == nullptr || !is_aligned(matrix.quants, alignof(octet::Part))) {
     return "weights have to be aligned to 16 bytes";

@@ -168,6 +168,35 @@ TEST_CASE("inputs of every size: zero, tiny, huge, infinite, NaN") {
   }
 }
 
+TEST_CASE("F16 weights of every size") {
+  for (const float largest : {65504.0f, 1000.0f, 6e-5f, 1e-7f}) {
+    auto tensor = cpu_fixture::random_tensor(TensorType::kF16, 9, 128, 18);
+    for (std::size_t i = 0; i < 9 * 128; ++i) {
+      const float part = static_cast<float>(i * 37 % 101) / 50.0f - 1.0f;  // [-1, 1]
+      cpu_fixture::put_half(tensor.bytes.data() + 2 * i, largest * part);
+    }
+    const TensorView tensors[] = {tensor.view()};
+    const Span<const TensorView> views(tensors);
+    ThreadPool pool(1);
+    const OctetMatrix matrix =
+        OctetMatrix::pack(Format::kF16, views, maxwell::stacked_rows(views), pool).value();
+    const DeviceMatrix device(matrix);
+    const std::vector<float> x = random_floats(128, 19);
+    const DeviceArray<float> x_device(x), hidden(std::vector<float>(9, 0.0f));
+    REQUIRE(kernels::launch_gemv(device.view, kernels::PlainInput{x_device.data(), 128},
+                                 kernels::AddResidual{hidden.data(), 9}, 1, kNano, nullptr)
+                .ok());
+    const std::vector<float> expected = gemv_model::product(matrix, x), got = hidden.read();
+    const gemv_model::Reference reference = gemv_model::reference(matrix, x);
+    CAPTURE(largest, matrix.input_exponent());
+    for (std::size_t r = 0; r < 9; ++r) {
+      CHECK(got[r] == 0.0f + expected[r]);
+      CHECK(std::fabs(static_cast<double>(got[r]) - reference.values[r]) <=
+            reference.tolerances[r]);
+    }
+  }
+}
+
 TEST_CASE("four long vectors take two launches") {
   const std::size_t columns = 5632;
   CHECK(kernels::gemv_vectors(2048) == 4);
@@ -222,6 +251,11 @@ TEST_CASE("products that cannot be are refused before a launch") {
   CHECK(refuses(m, input, output, 1));
   m = device.view;
   m.input_exponent = 16;
+  CHECK(refuses(m, input, output, 1));
+  m.input_exponent = -5;
+  CHECK(refuses(m, input, output, 1));
+  m = device.view;
+  m.rows = 1 << 30;
   CHECK(refuses(m, input, output, 1));
   kernels::NormInput in = input;
   in.x = x.data() + 1;
