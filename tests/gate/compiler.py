@@ -61,14 +61,15 @@ class Compiler:
                 check=False)
             if result.returncode != 0:
                 return [], result.stdout.strip().splitlines()[:20]
-            kernels = _read_ptxas(result.stdout)
+            kernels = read_ptxas(result.stdout)
             if self.cuobjdump:
                 _read_cubin(self.cuobjdump, cubin, kernels)
         _demangle(kernels)
         return kernels, [line for line in result.stdout.splitlines() if "warning" in line]
 
 
-def _read_ptxas(output):
+def read_ptxas(output):
+    """The kernels that ptxas -v tells of."""
     kernels = []
     for line in output.splitlines():
         match = _ENTRY.search(line)

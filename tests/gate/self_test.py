@@ -35,8 +35,7 @@ def listing(loop, around=()):
 
 def kernel(loop, around=(), stack=0, stores=0):
     """What the gate knows of such a function."""
-    # pylint: disable=protected-access
-    kernels = compiler._read_ptxas(PTXAS.format(stack=stack, stores=stores))
+    kernels = compiler.read_ptxas(PTXAS.format(stack=stack, stores=stores))
     assert len(kernels) == 1
     kernels[0].name = "gemv<W4, 1>"
     kernels[0].threads = 256

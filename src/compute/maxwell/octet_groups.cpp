@@ -24,10 +24,11 @@ Parameters parameters_of(const cpu::GroupForm& form, Format format, const cpu::W
   return {group.scale, form.has_minimum ? group.second : -zero * group.scale};
 }
 
-std::int8_t rounded(float value, int smallest, int largest) {
-  const float bounded =
-      std::min(std::max(value, static_cast<float>(smallest)), static_cast<float>(largest));
-  return static_cast<std::int8_t>(std::lrint(bounded));
+// To the nearest whole number of a range, ties to even: below 2^22 the sum has no place for parts.
+std::int8_t rounded(float value, float smallest, float largest) {
+  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
+  const float bounded = std::min(std::max(value, smallest), largest);
+  return static_cast<std::int8_t>((bounded + kWhole) - kWhole);
 }
 
 void quantise_w8(const float* values, QuantisedGroup& out) {
@@ -36,7 +37,7 @@ void quantise_w8(const float* values, QuantisedGroup& out) {
   out.scale = to_half(largest / 127.0f);
   const float scale = to_float(out.scale);
   for (int i = 0; i < kValues; ++i) {
-    out.q[i] = scale == 0.0f ? std::int8_t{0} : rounded(values[i] / scale, -127, 127);
+    out.q[i] = scale == 0.0f ? std::int8_t{0} : rounded(values[i] / scale, -127.0f, 127.0f);
   }
 }
 
@@ -48,7 +49,7 @@ void quantise_w4_minimum(const float* values, QuantisedGroup& out) {
   out.scale = to_half((largest - minimum) / 15.0f);
   const float scale = to_float(out.scale);
   for (int i = 0; i < kValues; ++i) {
-    out.q[i] = scale == 0.0f ? std::int8_t{0} : rounded((values[i] - minimum) / scale, 0, 15);
+    out.q[i] = scale == 0.0f ? std::int8_t{0} : rounded((values[i] - minimum) / scale, 0.0f, 15.0f);
   }
 }
 
@@ -59,7 +60,7 @@ void quantise_w4(const float* values, QuantisedGroup& out) {
       values, values + kValues, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
   out.scale = Half{0};
   std::fill(out.q, out.q + kValues, std::int8_t{0});
-  double least = std::numeric_limits<double>::infinity();
+  float least = std::numeric_limits<float>::infinity();
   constexpr float kPlaces[] = {-7.1f, -7.4f, -7.7f, -8.0f, -8.3f, -8.6f, -8.9f};
   for (const float place : kPlaces) {
     const float first = extreme / place;
@@ -67,16 +68,16 @@ void quantise_w4(const float* values, QuantisedGroup& out) {
     QuantisedGroup trial;
     float products = 0.0f, squares = 0.0f;
     for (int i = 0; i < kValues; ++i) {
-      trial.q[i] = rounded(values[i] / first, -8, 7);
+      trial.q[i] = rounded(values[i] / first, -8.0f, 7.0f);
       const float q = static_cast<float>(trial.q[i]);
       products += values[i] * q;
       squares += q * q;
     }
     trial.scale = to_half(products / squares);
     const float scale = to_float(trial.scale);
-    double error = 0.0;
+    float error = 0.0f;
     for (int i = 0; i < kValues; ++i) {
-      const double difference = values[i] - scale * static_cast<float>(trial.q[i]);
+      const float difference = values[i] - scale * static_cast<float>(trial.q[i]);
       error += difference * difference;
     }
     if (error < least) {

@@ -87,6 +87,11 @@ float half_value(std::uint16_t bits) {
   return to_float(Half{bits});
 }
 
+int get_w4(std::uint32_t word, std::size_t column) {
+  return static_cast<int>(word >> w4_shift(column) & 15);
+}
+
+constexpr std::size_t kMostWords = 16;  // of one row of a group: those of F16
 std::size_t parts_of(Format format) {
   return group_bytes(format) / kRows / sizeof(octet::Part);
 }
@@ -255,35 +260,38 @@ Result<OctetMatrix> OctetMatrix::pack(Format format, Span<const TensorView> tens
   return m;
 }
 
-// The word of row `row` that holds the `in_group`-th column of group `group`.
-std::size_t OctetMatrix::word_index(std::size_t row, std::size_t group,
-                                    std::size_t in_group) const {
-  const std::size_t parts = parts_of(format_);
-  const std::size_t word = in_group * parts * 4 / kGroupColumns;
-  const std::size_t part =
-      ((row / kRows * groups() + group) * parts + word / 4) * kRows + row % kRows;
-  return part * 4 + word % 4;
+octet::Part* OctetMatrix::parts_at(std::size_t row, std::size_t group) {
+  const std::size_t index = row / kRows * groups() + group;
+  return quants_.as<octet::Part>() + index * parts_of(format_) * kRows + row % kRows;
+}
+
+void OctetMatrix::put_words(std::size_t row, std::size_t group, const std::uint32_t* words) {
+  octet::Part* parts = parts_at(row, group);
+  for (std::size_t p = 0; p < parts_of(format_); ++p) {
+    std::memcpy(parts[p * kRows].words, words + 4 * p, sizeof(octet::Part));
+  }
 }
 
 void OctetMatrix::put_values(std::size_t row, std::size_t group, const float* values) {
-  std::uint32_t* words = quants_.as<std::uint32_t>();
-  for (std::size_t i = 0; i < kGroupColumns; ++i) {
-    words[word_index(row, group, i)] |= static_cast<std::uint32_t>(to_half(values[i]).bits)
-                                        << i % 2 * 16;
+  std::uint32_t words[kMostWords];
+  for (std::size_t w = 0; w < kMostWords; ++w) {
+    words[w] = to_half(values[2 * w]).bits |
+               static_cast<std::uint32_t>(to_half(values[2 * w + 1]).bits) << 16;
   }
+  put_words(row, group, words);
 }
 
 void OctetMatrix::put_group(std::size_t row, std::size_t group, const QuantisedGroup& values) {
-  std::uint32_t* words = quants_.as<std::uint32_t>();
-  for (std::size_t i = 0; i < kGroupColumns; ++i) {
-    std::uint32_t& word = words[word_index(row, group, i)];
-    if (format_ == Format::kW8) {
-      put_w8(word, i, values.q[i]);
-    } else {
-      const int zero = format_ == Format::kW4 ? octet::kW4Zero : 0;
-      word |= static_cast<std::uint32_t>(values.q[i] + zero) << w4_shift(i);
+  std::uint32_t words[kMostWords] = {};
+  if (format_ == Format::kW8) {
+    for (std::size_t i = 0; i < kGroupColumns; ++i) put_w8(words[i / 4], i, values.q[i]);
+  } else {
+    const int zero = format_ == Format::kW4 ? octet::kW4Zero : 0;
+    for (std::size_t i = 0; i < kGroupColumns; ++i) {
+      words[i / 8] |= static_cast<std::uint32_t>(values.q[i] + zero) << w4_shift(i);
     }
   }
+  put_words(row, group, words);
   const std::size_t index = (row / kRows * groups() + group) * kRows + row % kRows;
   if (format_ == Format::kW4Minimum) {
     scales_.as<octet::ScaleAndMinimum>()[index] = {values.scale.bits, values.minimum.bits};
@@ -294,24 +302,32 @@ void OctetMatrix::put_group(std::size_t row, std::size_t group, const QuantisedG
 
 void OctetMatrix::unpack_row(std::size_t row, float* out) const {
   assert(row < rows_);
-  const std::uint32_t* words = quants_.as<std::uint32_t>();
+  const std::size_t parts = parts_of(format_);
+  const std::size_t columns_of_part = kGroupColumns / parts;
   for (std::size_t c = 0; c < columns_; ++c) {
     const std::size_t group = c / kGroupColumns, i = c % kGroupColumns;
-    const std::uint32_t word = words[word_index(row, group, i)];
-    const std::size_t index = (row / kRows * groups() + group) * kRows + row % kRows;
+    const std::size_t unit = row / kRows * groups() + group;
+    const octet::Part& part =
+        quants_.as<octet::Part>()[(unit * parts + i / columns_of_part) * kRows + row % kRows];
+    const std::uint32_t word = part.words[i % columns_of_part * 4 / columns_of_part];
+    const std::size_t index = unit * kRows + row % kRows;
+    const auto scale = [&] { return half_value(scales_.as<octet::Scale>()[index]); };
     float value = 0.0f;
-    if (format_ == Format::kF16) {
-      value = half_value(static_cast<std::uint16_t>(word >> i % 2 * 16));
-    } else if (format_ == Format::kW8) {
-      value = half_value(scales_.as<octet::Scale>()[index]) * static_cast<float>(get_w8(word, i));
-    } else {
-      const int q = static_cast<int>(word >> w4_shift(i) & 15);
-      if (format_ == Format::kW4) {
-        value =
-            half_value(scales_.as<octet::Scale>()[index]) * static_cast<float>(q - octet::kW4Zero);
-      } else {
+    switch (format_) {
+      case Format::kF16:
+        value = half_value(static_cast<std::uint16_t>(word >> i % 2 * 16));
+        break;
+      case Format::kW8:
+        value = scale() * static_cast<float>(get_w8(word, i));
+        break;
+      case Format::kW4:
+        value = scale() * static_cast<float>(get_w4(word, i) - octet::kW4Zero);
+        break;
+      case Format::kW4Minimum: {
         const octet::ScaleAndMinimum both = scales_.as<octet::ScaleAndMinimum>()[index];
-        value = half_value(both.scale) * static_cast<float>(q) + half_value(both.minimum);
+        value =
+            half_value(both.scale) * static_cast<float>(get_w4(word, i)) + half_value(both.minimum);
+        break;
       }
     }
     out[c] = value * multiplier_;

@@ -72,7 +72,9 @@ class OctetMatrix {
   void unpack_row(std::size_t row, float* out) const;
 
  private:
-  std::size_t word_index(std::size_t row, std::size_t group, std::size_t in_group) const;
+  // A row's parts of a group, kRows apart.
+  octet::Part* parts_at(std::size_t row, std::size_t group);
+  void put_words(std::size_t row, std::size_t group, const std::uint32_t* words);
   void put_values(std::size_t row, std::size_t group, const float* values);
   void put_group(std::size_t row, std::size_t group, const QuantisedGroup& values);
 
