@@ -11,7 +11,7 @@
 //   lane     groups j, j + 4, j + 8, … one after the other by Format::accumulate, j = lane / 8
 //   row      (lane 0 + lane 1) + (lane 2 + lane 3), of the four j
 //   output   times the matrix's multiplier, then the output's
-// Compiled without contraction (-fmad=false).
+// Compiled without contraction (-fmad=false) and with IEEE division and square root.
 #pragma once
 
 #include <cstddef>
