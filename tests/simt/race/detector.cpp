@@ -302,7 +302,7 @@ void Detector::report(const Current& current, const std::string& what) {
     where = "byte " + std::to_string(current.pointer - near->base) + " of an allocation of " +
             std::to_string(near->bytes) + " bytes";
   }
-  current.runner->fail(
+  current.runner->fail_at_once(
       "race build", current.site,
       std::string(verb(current.kind)) + line_of(current.code) + " " + where + ", " + what);
 }

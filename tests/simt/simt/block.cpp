@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <map>
 
 #include <cxxabi.h>
@@ -26,6 +28,9 @@ constexpr std::size_t kStackBytes = 64 * 1024;
 #endif
 
 __thread BlockRunner* current_runner = nullptr;
+
+// Unwinds the lane that failed; its message is the runner's.
+struct LaneFault {};
 
 // The kernel's name where the program exports its symbols, else its address.
 std::string name_of(const void* kernel) {
@@ -152,8 +157,12 @@ void BlockRunner::lane_entry() {
     runner.host_stack_bytes_ = bytes;
   }
 #endif
-  (*runner.job_->body)();
-  runner.exit_lane();
+  try {
+    (*runner.job_->body)();
+    runner.exit_lane();
+  } catch (const LaneFault&) {
+  }
+  runner.stop();
 }
 
 void BlockRunner::exit_lane() {
@@ -178,7 +187,7 @@ void BlockRunner::leave() {
     const bool all_done =
         std::all_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return lane.has_exited; });
     if (!all_done) fail("the scheduler", Site{}, "no thread can run: " + census());
-    stop();
+    return;
   }
   Context ended;
   const std::uint32_t pick = random_.below(static_cast<std::uint32_t>(runnable_.size()));
@@ -197,10 +206,19 @@ void BlockRunner::stop() {
   __builtin_unreachable();
 }
 
-void BlockRunner::fail(const char* operation, Site site, const std::string& what) {
+void BlockRunner::note_error(const char* operation, Site site, const std::string& what) {
   error_ = name_of(job_->kernel) + ", block " + text_of(::blockIdx) + ", thread " +
            text_of(lane_->index) + ": " + operation +
            (site.file != nullptr ? " at " + text_of(site) : "") + ": " + what;
+}
+
+void BlockRunner::fail(const char* operation, Site site, const std::string& what) {
+  note_error(operation, site, what);
+  throw LaneFault{};
+}
+
+void BlockRunner::fail_at_once(const char* operation, Site site, const std::string& what) {
+  note_error(operation, site, what);
   stop();
 }
 

@@ -50,6 +50,8 @@ class BlockRunner {
 
   // Ends the launch: "<operation> at <site>: <what>", with the kernel, block and thread.
   [[noreturn]] void fail(const char* operation, Site site, const std::string& what);
+  // The same from where nothing can be thrown: a signal, instrumentation. Leaves its stack as it is.
+  [[noreturn]] void fail_at_once(const char* operation, Site site, const std::string& what);
   // Waits for the lanes of `mask`; the last to come calls `combine` before any goes on.
   void meet(const char* operation, std::uint32_t mask, Site site, void* slot, Combine combine);
   void barrier(Site site);
@@ -60,11 +62,12 @@ class BlockRunner {
 
   static void lane_entry();
   void prepare_lanes();
+  void note_error(const char* operation, Site site, const std::string& what);
   void make_runnable(Lane& lane);
   // Runs another lane until this one may run.
   void wait(const char* operation, Site site);
   void resume(Context* from, Lane& lane);
-  void leave();  // the current lane has ended
+  void leave();  // the current lane has ended; returns when it was the last
   [[noreturn]] void stop();
   void exit_lane();
   std::string census() const;

@@ -47,7 +47,7 @@ struct FaultHandler {
   // Where the faulting lane goes on, on a stack of its own.
   [[noreturn]] static void report() {
     BlockRunner& runner = *BlockRunner::current();
-    runner.fail("memory access", Site{}, describe(runner));
+    runner.fail_at_once("memory access", Site{}, describe(runner));
   }
 
   static void on_signal(int signal, siginfo_t* info, void* context) {
