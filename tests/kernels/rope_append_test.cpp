@@ -17,7 +17,7 @@ using device_test::DeviceArray;
 
 namespace {
 
-constexpr int kColumns = 96;
+constexpr int kColumns = 288;
 constexpr int kLayerTiles = 7;  // tiles of other layers lie before this one's
 constexpr int kPositions[] = {33, 0, 64, 31};
 constexpr int kMostPositions = 65;
