@@ -2,6 +2,7 @@
 // library's conversions or the emulation's.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -35,6 +36,18 @@ inline double from_bits(std::uint16_t bits) {
     value = std::ldexp(1024 + fraction, exponent - 25);
   }
   return bits >> 15 != 0 ? -value : value;
+}
+
+// The bits of an F16 number.
+inline std::uint16_t to_bits(double half) {
+  if (std::isnan(half)) return 0x7fff;
+  const int sign = std::signbit(half) ? 0x8000 : 0;
+  const double size = std::fabs(half);
+  if (std::isinf(half)) return static_cast<std::uint16_t>(sign | 0x7c00);
+  const int exponent = size < std::ldexp(1.0, -14) ? -15 : std::ilogb(size);
+  const double fraction =
+      exponent == -15 ? std::ldexp(size, 24) : std::ldexp(size, 10 - exponent) - 1024;
+  return static_cast<std::uint16_t>(sign | (exponent + 15) << 10 | static_cast<int>(fraction));
 }
 
 }  // namespace half_arithmetic
