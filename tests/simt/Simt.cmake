@@ -45,6 +45,8 @@ function(kvferry_simt_kernels target)
   # Kernels read memory as types of many widths, which nvcc allows.
   target_compile_options(${target} PRIVATE -Wall -Wextra -pedantic-errors -Wshadow -Werror -Wno-unknown-pragmas
     -fno-strict-aliasing -ffp-contract=off $<$<CONFIG:Release>:-O2>)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -pedantic-errors -Wshadow -Werror
+    -Wno-unknown-pragmas -fno-strict-aliasing -ffp-contract=off $<$<CONFIG:Release>:-O2>)
   target_include_directories(${target} PRIVATE ${kvferry_simt_root} ${kvferry_simt_root}/cuda
     ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(${target} PRIVATE Catch2::Catch2)

@@ -91,7 +91,7 @@ def check_kernel_include(root, path, kind, included):
     if kind == "<" or included in EMULATION_HEADERS:
         return None
     if not included.startswith("kernels/"):
-        return f"{included} is neither kernels/… nor kvferry/codec/device/…"
+        return f"{included} is neither kernels/… nor kvferry/…/device/…"
     return None if os.path.exists(os.path.join(root, included)) else f"there is no {included}"
 
 

@@ -11,6 +11,7 @@
 #include "kvferry/compute/dequantise.hpp"
 #include "kvferry/core/half.hpp"
 
+#include "../matrix_shape.hpp"
 #include "weight_groups.hpp"
 
 namespace kvferry::cpu {
@@ -74,24 +75,8 @@ void pack_weights(WeightFormat format, const std::uint8_t* q, std::size_t row, s
 }  // namespace
 
 Result<PackedMatrix> PackedMatrix::pack(const TensorView& tensor, ThreadPool& pool) {
-  const std::uint64_t block = block_values(tensor.type);
-  const std::string shape = std::string(name_of(tensor.type)) + " matrix of " +
-                            std::to_string(tensor.rows) + " x " + std::to_string(tensor.columns);
-  if (tensor.rows == 0 || tensor.columns == 0 || tensor.columns % block != 0) {
-    return Error(ErrorCode::kInvalidArgument,
-                 shape + ": needs rows, and columns in whole blocks of " + std::to_string(block));
-  }
-  const std::uint64_t size = tensor.data.size();
-  if (tensor.columns / block > size / block_bytes(tensor.type)) {
-    return Error(ErrorCode::kInvalidArgument,
-                 shape + ": " + std::to_string(size) + " bytes are less than one row");
-  }
-  const std::uint64_t row_bytes = tensor.columns / block * block_bytes(tensor.type);
-  if (size % row_bytes != 0 || size / row_bytes != tensor.rows) {
-    return Error(ErrorCode::kInvalidArgument, shape + ": has " + std::to_string(size) +
-                                                  " bytes, a row of it " +
-                                                  std::to_string(row_bytes));
-  }
+  KVFERRY_TRY(check_matrix(tensor));
+  const std::uint64_t row_bytes = tensor.row_bytes();
 
   PackedMatrix m;
   m.rows_ = static_cast<std::size_t>(tensor.rows);
@@ -128,8 +113,9 @@ Result<PackedMatrix> PackedMatrix::pack(const TensorView& tensor, ThreadPool& po
     return largest;
   });
   if (extent.bad_row != kNoRow) {
-    return Error(ErrorCode::kInvalidArgument,
-                 shape + ": row " + std::to_string(extent.bad_row) + " holds an infinity or a NaN");
+    return Error(ErrorCode::kInvalidArgument, describe_matrix(tensor) + ": row " +
+                                                  std::to_string(extent.bad_row) +
+                                                  " holds an infinity or a NaN");
   }
   m.multiplier_ = form.has_f16_parameters ? 1.0f : multiplier_for(extent.largest);
   const float inverse = 1.0f / m.multiplier_;
