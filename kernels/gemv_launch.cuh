@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string>
 
 #include <cuda_runtime.h>
 
@@ -23,10 +24,6 @@ inline int vectors_that_fit(int columns) {
   int vectors = kGemvMaxBatch;
   while (vectors > 0 && gemv_shared_bytes(vectors, columns) > kGemvSharedLimit) --vectors;
   return vectors;
-}
-
-inline bool is_aligned(const void* pointer, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
 
 // Why the matrix cannot be multiplied; nullptr when it can.
@@ -50,11 +47,11 @@ inline const char* refusal_of(const GemvMatrix& matrix) {
   if (matrix.input_exponent < -4 || matrix.input_exponent > 15) {
     return "the inputs' exponent is outside [-4, 15]";
   }
-  if (matrix.quants == nullptr || !is_aligned(matrix.quants, alignof(octet::Part))) {
+  if (!is_aligned(matrix.quants, alignof(octet::Part))) {
     return "weights have to be aligned to 16 bytes";
   }
   const bool has_scales = matrix.format != octet::Format::kF16;
-  if (has_scales && (matrix.scales == nullptr || !is_aligned(matrix.scales, 4))) {
+  if (has_scales && !is_aligned(matrix.scales, 4)) {
     return "scales have to be aligned to 4 bytes";
   }
   return nullptr;
@@ -62,14 +59,13 @@ inline const char* refusal_of(const GemvMatrix& matrix) {
 
 // Why the rows of x cannot be read; nullptr when they can.
 inline const char* refusal_of(const PlainInput& input, int columns) {
-  if (input.x == nullptr || !is_aligned(input.x, sizeof(float4)) || input.stride % 4 != 0 ||
-      input.stride < columns) {
+  if (!is_aligned(input.x, sizeof(float4)) || input.stride % 4 != 0 || input.stride < columns) {
     return "input rows have to be aligned to 16 bytes and whole";
   }
   return nullptr;
 }
 inline const char* refusal_of(const NormInput& input, int columns) {
-  if (input.weight == nullptr || !is_aligned(input.weight, sizeof(float4))) {
+  if (!is_aligned(input.weight, sizeof(float4))) {
     return "the norm's weights have to be aligned to 16 bytes";
   }
   return refusal_of(PlainInput{input.x, input.stride}, columns);
@@ -118,14 +114,17 @@ cudaError_t launch_gemv_batch(const GemvParams<Input, Output>& params, int batch
 template <typename Input, typename Output>
 LaunchStatus launch_gemv_of(const GemvMatrix& matrix, const Input& input, const Output& output,
                             int batch, const GemvDevice& device, cudaStream_t stream) {
-  if (const char* reason = refusal_of(matrix)) return refused(reason);
-  if (const char* reason = refusal_of(input, matrix.columns)) return refused(reason);
-  if (const char* reason = refusal_of(output, matrix.rows)) return refused(reason);
+  if (const char* reason = refusal_of(matrix))
+    return invalid_launch(std::string("gemv: ") + reason);
+  if (const char* reason = refusal_of(input, matrix.columns))
+    return invalid_launch(std::string("gemv: ") + reason);
+  if (const char* reason = refusal_of(output, matrix.rows))
+    return invalid_launch(std::string("gemv: ") + reason);
   if (batch < 1 || batch > kGemvMaxBatch) {
-    return refused("takes one to four vectors");
+    return invalid_launch("gemv: takes one to four vectors");
   }
   if (device.multiprocessors < 1) {
-    return refused("the device has no multiprocessors");
+    return invalid_launch("gemv: the device has no multiprocessors");
   }
   GemvMatrix checked = matrix;
   // Kernels count scales on though they do not read them.
@@ -150,9 +149,9 @@ LaunchStatus launch_gemv_of(const GemvMatrix& matrix, const Input& input, const 
         error = launch_gemv_batch<W4Minimum>(params, vectors, device, stream);
         break;
     }
-    if (error != cudaSuccess) return launched(error);
+    if (error != cudaSuccess) return launched(error, "gemv");
   }
-  return launched(cudaSuccess);
+  return LaunchStatus();
 }
 
 }  // namespace kernels

@@ -41,28 +41,6 @@ inline LaunchStatus launched(cudaError_t status, const std::string& what) {
 // Whether a pointer is there and is a multiple of `alignment`.
 inline bool is_aligned(const void* pointer, std::size_t alignment) {
   return pointer != nullptr && reinterpret_cast<std::uintptr_t>(pointer) % alignment == 0;
-// LaunchStatus: what a launcher returns.
-#pragma once
-
-#include <cuda_runtime.h>
-
-namespace kvferry {
-namespace kernels {
-
-// Success, a refusal with its reason (nothing was launched), or the runtime's error of the launch.
-// What kernels do wrong comes with a later call of the runtime.
-struct LaunchStatus {
-  cudaError_t error;
-  const char* refusal;  // a literal; nullptr when it was not refused
-
-  bool ok() const { return error == cudaSuccess; }
-};
-
-inline LaunchStatus refused(const char* reason) {
-  return {cudaErrorInvalidValue, reason};
-}
-inline LaunchStatus launched(cudaError_t error) {
-  return {error, nullptr};
 }
 
 }  // namespace kernels

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include <cuda_runtime.h>
 
@@ -93,20 +94,23 @@ inline LaunchStatus launch_norm_rope_append_of(const HeadRows& input, const Rope
   constexpr int kMost = 1 << 16;
   if (batch < 1 || batch > kMost || output.heads < 1 || output.heads > kMost ||
       output.kv_heads < 1 || output.kv_heads > kMost) {
-    return refused("no vectors or no heads, or more than 65536");
+    return invalid_launch("norm_rope_append: no vectors or no heads, or more than 65536");
   }
   const int all_heads = output.heads + 2 * output.kv_heads;
   const int rows = all_heads << (output.head_bits & 7);
-  if (const char* reason = refusal_of(output, rows)) return refused(reason);
+  if (const char* reason = refusal_of(output, rows))
+    return invalid_launch(std::string("norm_rope_append: ") + reason);
   if (input.x == nullptr || input.stride < rows || input.q_norm == nullptr ||
       input.k_norm == nullptr) {
-    return refused("rows of Q, K and V, or the weights of their norms, are missing");
+    return invalid_launch(
+        "norm_rope_append: rows of Q, K and V, or the weights of their norms, are missing");
   }
   const NormRopeAppendParams params = {input, output, batch};
   const unsigned blocks = static_cast<unsigned>((batch * all_heads + kHeadWarps - 1) / kHeadWarps);
   const LaunchShape shape = {dim3(blocks), dim3(32 * kHeadWarps), sizeof(HeadsShared), stream};
   return launched(output.head_bits == 6 ? launch(shape, norm_rope_append<2>, params)
-                                        : launch(shape, norm_rope_append<4>, params));
+                                        : launch(shape, norm_rope_append<4>, params),
+                  "norm_rope_append");
 }
 
 }  // namespace kernels

@@ -284,7 +284,7 @@ TEST_CASE("outputs that cannot be Q, K and V are refused") {
   const auto refuses = [&](void (*change)(kernels::RopeAppend&)) {
     kernels::RopeAppend output = good;
     change(output);
-    return kernels::launch_gemv(device.view, input, output, 1, kNano, nullptr).refusal != nullptr;
+    return !kernels::launch_gemv(device.view, input, output, 1, kNano, nullptr).ok();
   };
   CHECK(refuses([](kernels::RopeAppend& o) { o.head_bits = 5; }));
   CHECK(refuses([](kernels::RopeAppend& o) { o.head_bits = 7; }));
@@ -313,7 +313,7 @@ TEST_CASE("heads that cannot be normed are refused") {
                                       6,        {table.data(), 1, positions.data(), 0, 0, 4096}};
   const auto refuses = [&](const kernels::HeadRows& input, const kernels::RopeAppend& to,
                            int batch) {
-    return kernels::launch_norm_rope_append(input, to, batch, nullptr).refusal != nullptr;
+    return !kernels::launch_norm_rope_append(input, to, batch, nullptr).ok();
   };
   CHECK(refuses(good, output, 0));
   kernels::HeadRows input = good;

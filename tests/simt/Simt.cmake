@@ -43,8 +43,6 @@ function(kvferry_simt_kernels target)
   set_target_properties(${target} PROPERTIES CXX_STANDARD 14 CXX_STANDARD_REQUIRED ON
                         CXX_EXTENSIONS OFF)
   # Kernels read memory as types of many widths, which nvcc allows.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -pedantic-errors -Wshadow -Werror -Wno-unknown-pragmas
-    -fno-strict-aliasing -ffp-contract=off $<$<CONFIG:Release>:-O2>)
   target_compile_options(${target} PRIVATE -Wall -Wextra -pedantic-errors -Wshadow -Werror
     -Wno-unknown-pragmas -fno-strict-aliasing -ffp-contract=off $<$<CONFIG:Release>:-O2>)
   target_include_directories(${target} PRIVATE ${kvferry_simt_root} ${kvferry_simt_root}/cuda
