@@ -6,7 +6,7 @@
   quality on codec and engine; node on all; testing, for users' tests, on transport
 
 kernels/ includes itself, what CUDA and the standard library have, core/error.hpp, core/half.hpp and the
-C++14 headers of codec/device; the library's compiled sources may include kernels.
+C++14 headers of codec/device and compute/device; the library's compiled sources may include kernels.
 
 The library never includes examples, bench or tests; public headers include public headers only; the
 examples, which users copy, include public headers and their own files only.
@@ -35,7 +35,8 @@ MAY_INCLUDE = {
 }
 USERS = ["examples", "bench", "tests"]
 # What device code shares with the host's: C++14.
-DEVICE_HEADERS = ("kvferry/codec/device/", "kvferry/core/error.hpp", "kvferry/core/half.hpp")
+DEVICE_HEADERS = ("kvferry/codec/device/", "kvferry/compute/device/", "kvferry/core/error.hpp",
+                  "kvferry/core/half.hpp")
 # What stands in for inline PTX where there is no nvcc; of the emulation under tests/simt.
 EMULATION_HEADERS = ("simt/ptx.hpp",)
 
