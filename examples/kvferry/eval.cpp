@@ -49,7 +49,7 @@ Result<std::vector<NamedText>> texts_of(const std::string& folder) {
     const std::string name = entry->d_name;
     struct stat found;
     if (name.size() > 4 && name.compare(name.size() - 4, 4, ".txt") == 0 &&
-        ::stat((folder + "/" + name).c_str(), &found) == 0 && S_ISREG(found.st_mode)) {
+        ::fstatat(::dirfd(entries), entry->d_name, &found, 0) == 0 && S_ISREG(found.st_mode)) {
       names.push_back(name);
     }
   }
