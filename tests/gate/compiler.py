@@ -50,6 +50,11 @@ class Compiler:
         self.cuobjdump = cuobjdump
         self.host_compiler = host_compiler
 
+    def architectures(self):
+        """Those that it makes code for: sm_53, …"""
+        return subprocess.run([self.nvcc, "--list-gpu-code"], stdout=subprocess.PIPE, check=True,
+                              text=True).stdout.split()
+
     def compile(self, source, architecture):
         """(kernels, what the compiler printed and would better not have)."""
         with tempfile.TemporaryDirectory() as work:

@@ -81,7 +81,7 @@ struct RopeAppend {
   float* q;  // [batch, q_stride] with [heads, head_dim] in a row
   int q_stride;
   const float* bias;    // [rows] in the order of the heads' values, or nullptr
-  const float* angles;  // [positions, pairs, 2]: cosine and sine
+  const float* angles;  // [positions, pairs, 2]: cosine and sine, for all that the cache can hold
   int pairs;            // that are rotated, at most head_dim / 2
   bool is_split;        // values i and i + pairs are a pair, not 2 i and 2 i + 1
   int heads;

@@ -20,12 +20,15 @@ struct SourceRow {
   std::uint32_t row;
 };
 
+// Orders of rows, of matrices whose shapes agree with their bytes, as the reader of files gives
+// them.
+
 // All rows of the matrices: one matrix after the other.
 std::vector<SourceRow> stacked_rows(Span<const TensorView> tensors);
 // Row i of each matrix, then row i + 1 of each. All have as many rows.
 std::vector<SourceRow> alternating_rows(Span<const TensorView> tensors);
 
-struct QuantisedGroup;
+struct QuantisedGroup;  // of the implementation
 
 // All rows of Q, K and V in the order that kernels::RopeAppend takes: those of Q's and K's heads
 // such that rotated pairs lie next to each other (kernels::paired_row), V's as they are.
@@ -43,7 +46,8 @@ std::vector<SourceRow> paired_rows(Span<const TensorView> qkv, int head_dim, int
 //   kW4Minimum  Q4_1 and Q4_0 exact; Q4_K keeps its whole numbers, scale and minimum rounded to
 //               F16; all others quantised anew between the smallest and the largest of 32
 //
-// Where all matrices are exact the multiplier is 1. Otherwise it brings what is rounded to F16 into
+// Where all matrices are exact the multiplier is 1 (unless Q4_0's minimum, eight times its scale,
+// is out of F16's range). Otherwise it brings what is rounded to F16 into
 // range; of exact ones in such company, what is more than 2^28 below the largest may lose bits.
 class OctetMatrix {
  public:
