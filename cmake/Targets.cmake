@@ -36,8 +36,10 @@ function(kvferry_library component)
     add_subdirectory(${PROJECT_SOURCE_DIR}/src/${layer} ${PROJECT_BINARY_DIR}/src/${layer})
   endforeach()
   foreach(layer ${arg_HEADERS})
+    # No component builds the CUDA paths.
     install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/kvferry/${layer}
-            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kvferry)
+            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kvferry
+            PATTERN cuda EXCLUDE PATTERN ampere_path.hpp EXCLUDE)
   endforeach()
   install(TARGETS ${target} EXPORT kvferry-${component} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   install(EXPORT kvferry-${component} NAMESPACE kvferry:: FILE kvferry-${component}.cmake
