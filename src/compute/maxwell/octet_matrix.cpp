@@ -235,8 +235,8 @@ Result<OctetMatrix> OctetMatrix::pack(Format format, Span<const TensorView> tens
   pool.parallel_for(m.octets(), 4, [&](std::size_t begin, std::size_t end, std::size_t) {
     std::vector<float> values(m.columns_);
     for (std::size_t o = begin; o < end; ++o) {
-      std::memset(m.quants_.data() + o * octet_quants, 0, octet_quants);
-      std::memset(m.scales_.data() + o * octet_scales, 0, octet_scales);
+      std::fill_n(m.quants_.data() + o * octet_quants, octet_quants, std::uint8_t{0});
+      std::fill_n(m.scales_.data() + o * octet_scales, octet_scales, std::uint8_t{0});  // or none
       for (std::size_t r = o * kRows; r < std::min(m.rows_, (o + 1) * kRows); ++r) {
         const Source source = source_of(r);
         dequantise_row(source.tensor, source.row, values);
